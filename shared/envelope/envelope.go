@@ -1,0 +1,133 @@
+// Package envelope writes and reads the headers around a payload on NATS: CloudEvents
+// 1.0 in binary mode (lower case, prefix "ce-"), few and short.
+//
+// It never looks into a payload.
+package envelope
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/wirepost/wirepost/shared/userid"
+)
+
+// Header names. A reader ignores what it does not know and gives every missing
+// optional header its zero value, so that edges and workers roll out independently.
+const (
+	hVersion = "ce-specversion" // "1.0"
+	hID      = "ce-id"          // unique within the source: the connection's event number
+	hType    = "ce-type"        // one of the Type constants
+	hSource  = "ce-source"      // "/edges/<edge>/conns/<conn>"
+	hTime    = "ce-time"        // RFC 3339, UTC, milliseconds: when the edge had the whole frame
+	hReason  = "ce-reason"      // extension; why a connection ended, or why a message is dead
+
+	// Target is the one header of a downlink frame: the connection that it is for. A
+	// frame without it is for all devices of the user.
+	Target = "ce-conn"
+	// TraceParent is W3C trace context, passed through unread.
+	TraceParent = "traceparent"
+)
+
+// Type is the kind of an uplink event.
+type Type string
+
+// The kinds of uplink events. New kinds may be added; a worker acknowledges and
+// counts a kind that it does not know.
+const (
+	Connected    Type = "im.connected"    // payload: Hello as JSON
+	Frame        Type = "im.frame"        // payload: the client's frame, as it came
+	Disconnected Type = "im.disconnected" // no payload; Reason says why
+)
+
+// Reasons of a Disconnected event.
+const (
+	ReasonClientClose = "client_close"
+	ReasonPingTimeout = "ping_timeout"
+	ReasonSlow        = "slow"
+	ReasonKicked      = "kicked"
+	ReasonExpired     = "expired"
+	ReasonDrain       = "drain"
+	ReasonEdgeLost    = "edge_lost"
+	ReasonProtocol    = "protocol" // the peer broke RFC 6455 or the client protocol
+	ReasonUplink      = "uplink"   // a frame was not stored in time
+)
+
+// Hello is the payload of a Connected event.
+type Hello struct {
+	DeviceID string `json:"deviceId,omitempty"` // as the client named it, ≤ 128 bytes
+	Addr     string `json:"addr,omitempty"`     // the peer's address as the edge saw it
+}
+
+// Event is one uplink message.
+type Event struct {
+	User   userid.ID // from the subject, never from a header
+	Type   Type
+	Edge   string // the edge's name, a plain token
+	Conn   string // the connection's id, a plain token
+	N      uint64 // counts the connection's events from 1
+	Time   time.Time
+	Reason string // of a Disconnected event
+	Trace  string // traceparent, "" for none
+	Data   []byte // the payload
+}
+
+// ErrMalformed is returned when a header that must be there is missing or unreadable.
+var ErrMalformed = errors.New("malformed event headers")
+
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
+// Header returns the NATS headers of e. The caller owns the map, which can be used as
+// a nats.Header as it is; this package does not import nats, nor does who uses it.
+func (e Event) Header() map[string][]string {
+	h := map[string][]string{
+		hVersion: {"1.0"},
+		hID:      {fmt.Sprintf("%s-%d", e.Conn, e.N)},
+		hType:    {string(e.Type)},
+		hSource:  {"/edges/" + e.Edge + "/conns/" + e.Conn},
+		hTime:    {e.Time.UTC().Format(timeLayout)},
+	}
+	if e.Reason != "" {
+		h[hReason] = []string{e.Reason}
+	}
+	if e.Trace != "" {
+		h[TraceParent] = []string{e.Trace}
+	}
+	return h
+}
+
+// Parse reads the headers of an uplink message; User and Data are left to the caller.
+// Time is zero when it is missing or unreadable: it is for measurement alone.
+func Parse(h map[string][]string) (Event, error) {
+	e := Event{Type: Type(first(h, hType)), Reason: first(h, hReason), Trace: first(h, TraceParent)}
+	if e.Type == "" {
+		return Event{}, fmt.Errorf("%w: no %s", ErrMalformed, hType)
+	}
+	part := strings.Split(first(h, hSource), "/")
+	if len(part) != 5 || part[1] != "edges" || part[3] != "conns" || part[2] == "" || part[4] == "" {
+		return Event{}, fmt.Errorf("%w: %s", ErrMalformed, hSource)
+	}
+	e.Edge, e.Conn = part[2], part[4]
+	if n, ok := strings.CutPrefix(first(h, hID), e.Conn+"-"); ok {
+		_, _ = fmt.Sscanf(n, "%d", &e.N)
+	}
+	e.Time, _ = time.Parse(timeLayout, first(h, hTime))
+	return e, nil
+}
+
+// WithReason adds the reason why a message is dead to its headers, in place.
+func WithReason(h map[string][]string, reason string) map[string][]string {
+	if h == nil {
+		h = map[string][]string{}
+	}
+	h[hReason] = []string{reason}
+	return h
+}
+
+func first(h map[string][]string, key string) string {
+	if v := h[key]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}

@@ -1,0 +1,43 @@
+package subject_test
+
+import (
+	"hash/fnv"
+	"testing"
+
+	"github.com/wirepost/wirepost/shared/subject"
+	"github.com/wirepost/wirepost/shared/userid"
+)
+
+func TestRoundTripOfHostileIDs(t *testing.T) {
+	for _, raw := range []string{"u1", "*", ">", "a.b", "a/b", "a b", "😀", "im.up.0.x"} {
+		id := userid.MustParse(raw)
+		lane, got, err := subject.ParseUp(subject.Up(3, id))
+		if err != nil || lane != 3 || got != id {
+			t.Errorf("up of %q: %d %v %v", raw, lane, got, err)
+		}
+		shard, got, err := subject.ParseDown(subject.Down(11, id))
+		if err != nil || shard != 11 || got != id {
+			t.Errorf("down of %q: %d %v %v", raw, shard, got, err)
+		}
+	}
+}
+
+func TestParseRefusesForeignSubjects(t *testing.T) {
+	for _, s := range []string{"", "im.up", "im.up.", "im.up.0", "im.up.0.", "im.up.00.u", "im.up.-1.u", "im.up.0.a.b", "im.down.0.u", "im.up.x.u"} {
+		if _, _, err := subject.ParseUp(s); err == nil {
+			t.Errorf("ParseUp(%q) accepted it", s)
+		}
+	}
+}
+
+// The hash is part of the public contract: services in other languages compute it.
+func TestHashIsFNV1a(t *testing.T) {
+	for _, raw := range []string{"u1001", "a.b", "😀"} {
+		id := userid.MustParse(raw)
+		h := fnv.New32a()
+		h.Write([]byte(id.Token()))
+		if l, s := subject.Lane(id, 8), subject.Shard(id, 5); l != int(h.Sum32()%8) || s != int(h.Sum32()%5) {
+			t.Errorf("%q: lane %d shard %d of hash %d", raw, l, s, h.Sum32())
+		}
+	}
+}
