@@ -15,7 +15,8 @@ const (
 	CodeForeignSender   = 1007 // sendUserId is not the connection's user
 	CodeClientMsgReused = 1008 // clientMsgId was used with another payload or receiver
 	CodeForbidden       = 1009 // not the user's conversation
-	CodeFieldTooLong    = 1010 // reqId, clientMsgId
+	CodeBadField        = 1010 // reqId or clientMsgId is too long, or clientMsgId is not printable ASCII
+	CodeNotStorable     = 1011 // the store will never take this message
 
 	CodeUnavailable = 2000 // the store is away; what was sent is kept and tried again
 

@@ -1,0 +1,246 @@
+// Package messaging is the business: what a client's frame means, what is stored, who
+// is told. It declares the Store and the Deliverer that it needs (seam.go).
+//
+// It knows neither NATS nor MongoDB, and it keeps nothing that a crash could lose: the
+// same events worked again have the same effect.
+package messaging
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wirepost/wirepost/shared/envelope"
+	"github.com/wirepost/wirepost/shared/protocol"
+)
+
+const (
+	// storeTimeout bounds one attempt to commit a batch.
+	storeTimeout = 5 * time.Second
+	// queryTimeout bounds the work for one query.
+	queryTimeout = 10 * time.Second
+	// maxQueries is how many queries one worker answers at a time; a query beyond is
+	// refused with CodeUnavailable.
+	maxQueries = 64
+	// retryAfter is what a client is told to wait while the store is away.
+	retryAfter = 3 * time.Second
+	// adviseEvery is how often the sender of a message that waits for the store is told so.
+	adviseEvery = 10 * time.Second
+)
+
+// Service is the business of one worker. Its methods may be called concurrently, one
+// batch of a lane at a time.
+type Service struct {
+	store     Store
+	out       Deliverer
+	bodyLimit int // bytes of msgBody
+	log       *slog.Logger
+	m         *metrics
+	now       func() time.Time
+
+	queries chan struct{} // one token per query at work
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	advised map[string]time.Time // clientMsgId by sender → when it was told that the store is away
+}
+
+// New returns the business over a store and a downlink. bodyLimit is the most bytes of
+// a msgBody.
+func New(store Store, out Deliverer, bodyLimit int, log *slog.Logger, reg prometheus.Registerer) *Service {
+	return &Service{
+		store: store, out: out, bodyLimit: bodyLimit, log: log, m: newMetrics(reg), now: time.Now,
+		queries: make(chan struct{}, maxQueries), advised: map[string]time.Time{},
+	}
+}
+
+// Wait returns when no query is at work. No Work call may be under way.
+func (s *Service) Wait() { s.running.Wait() }
+
+// Work commits a batch of one lane's events, in their order: sessions are recorded,
+// messages stored, then every frame that follows from them is published and acknowledged
+// by JetStream. Only then it returns nil, and the batch may be acknowledged. After an
+// error (the store or JetStream is away) the same batch must be worked again.
+//
+// Queries are answered on the side, after the batch's messages are stored; an answer may
+// be lost, and the client asks again.
+func (s *Service) Work(ctx context.Context, batch []envelope.Event) error {
+	var p plan
+	for i := range batch {
+		s.add(&p, &batch[i])
+	}
+	if len(p.sessions) > 0 {
+		if err := s.applySessions(ctx, p.sessions); err != nil {
+			return err
+		}
+	}
+	if err := s.commit(ctx, &p); err != nil {
+		return err
+	}
+	if frames := p.frames(); len(frames) > 0 {
+		if err := s.out.Deliver(ctx, frames); err != nil {
+			return err
+		}
+	}
+	s.forgetAdvice(p.chats)
+	for _, q := range p.queries {
+		s.answer(ctx, q)
+	}
+	s.m.count(&p)
+	return nil
+}
+
+// plan is what a batch comes to. The frames go out in the order of the events that
+// caused them: effects is that order.
+type plan struct {
+	sessions []SessionEvent
+	chats    []NewMessage
+	stored   []Appended // one for each chat, after Append
+	asked    []sender   // one for each chat
+	refusals []Frame
+	queries  []query
+	effects  []effect
+	events   map[envelope.Type]int
+	refused  map[int]int // by code
+}
+
+// effect points to a chat or to a refusal of the plan.
+type effect struct {
+	refusal bool
+	index   int
+}
+
+// sender is where the answer to a frame goes, and what it must carry.
+type sender struct {
+	ev          *envelope.Event
+	clientMsgID string
+	reqID       string
+}
+
+func (s *Service) add(p *plan, ev *envelope.Event) {
+	if p.events == nil {
+		p.events = map[envelope.Type]int{}
+	}
+	switch ev.Type {
+	case envelope.Connected:
+		var hello envelope.Hello
+		_ = json.Unmarshal(ev.Data, &hello) // an edge of another version: a session without details
+		p.sessions = append(p.sessions, SessionEvent{Conn: ev.Conn, Edge: ev.Edge, User: ev.User,
+			DeviceID: hello.DeviceID, Addr: hello.Addr, At: ev.Time})
+	case envelope.Disconnected:
+		p.sessions = append(p.sessions, SessionEvent{Conn: ev.Conn, Edge: ev.Edge, User: ev.User,
+			At: ev.Time, Closed: true, Reason: ev.Reason})
+	case envelope.Frame:
+		s.addFrame(p, ev)
+	default: // a newer edge's event: nothing for this worker to do
+		p.events["unknown"]++
+		return
+	}
+	p.events[ev.Type]++
+}
+
+func (s *Service) applySessions(ctx context.Context, events []SessionEvent) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return s.store.ApplySessions(ctx, events)
+}
+
+// commit stores the batch's messages.
+func (s *Service) commit(ctx context.Context, p *plan) error {
+	if len(p.chats) == 0 {
+		return nil
+	}
+	actx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	stored, err := s.store.Append(actx, p.chats)
+	if err != nil {
+		s.adviseAll(p)
+		return err
+	}
+	p.stored = stored
+	return nil
+}
+
+// frames renders what the batch's events lead to, in the order of the events.
+func (p *plan) frames() []Frame {
+	frames := make([]Frame, 0, 2*len(p.effects))
+	for _, e := range p.effects {
+		if e.refusal {
+			frames = append(frames, p.refusals[e.index])
+			continue
+		}
+		msg, res, from := &p.chats[e.index], p.stored[e.index], p.asked[e.index]
+		switch res.Outcome {
+		case Stored, Known:
+			data := render(StoredMessage{Conv: msg.Conv, Seq: res.Seq, From: msg.From, CID: msg.CID,
+				Type: msg.Type, Body: msg.Body, TS: res.TS}).Append(nil)
+			for _, to := range msg.Members {
+				frames = append(frames, Frame{To: to, Data: data})
+			}
+		case Reused:
+			p.countRefusal(protocol.CodeClientMsgReused)
+			frames = append(frames, from.refusal(protocol.CodeClientMsgReused, "clientMsgId was used with another payload or receiver", 0))
+		case Refused:
+			p.countRefusal(protocol.CodeNotStorable)
+			frames = append(frames, from.refusal(protocol.CodeNotStorable, res.Reason, 0))
+		}
+	}
+	return frames
+}
+
+func (p *plan) countRefusal(code int) {
+	if p.refused == nil {
+		p.refused = map[int]int{}
+	}
+	p.refused[code]++
+}
+
+// refusal renders a refusal for the connection that sent the frame, and for no other.
+func (f sender) refusal(code int, reason string, retryAfter time.Duration) Frame {
+	m := protocol.Message{MsgType: protocol.Business, ClientMsgID: f.clientMsgID, ReqID: f.reqID,
+		Code: code, Reason: reason, RetryAfterMs: retryAfter.Milliseconds()}
+	return Frame{To: f.ev.User, Conn: f.ev.Conn, Data: m.Append(nil)}
+}
+
+// adviseAll tells the senders of messages that cannot be stored now to be patient. The
+// messages stay where they are and are stored later; a retry of the same bytes is
+// harmless. Each is told once in adviseEvery, and the advice may be lost.
+func (s *Service) adviseAll(p *plan) {
+	now := s.now()
+	for i, from := range p.asked {
+		if s.adviseNow(p.chats[i].From.Token()+"/"+p.chats[i].CID, now) {
+			s.reply(from.refusal(protocol.CodeUnavailable, "the store is away", retryAfter))
+		}
+	}
+}
+
+func (s *Service) adviseNow(key string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last, told := s.advised[key]; told && now.Sub(last) < adviseEvery {
+		return false
+	}
+	s.advised[key] = now
+	return true
+}
+
+func (s *Service) forgetAdvice(chats []NewMessage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.advised) == 0 {
+		return
+	}
+	for i := range chats {
+		delete(s.advised, chats[i].From.Token()+"/"+chats[i].CID)
+	}
+}
+
+func (s *Service) reply(f Frame) {
+	if err := s.out.Reply(f); err != nil {
+		s.m.repliesLost.Inc() // the client asks again
+	}
+}
