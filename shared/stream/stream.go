@@ -29,6 +29,13 @@ const (
 // (the server's pinned_client policy, NATS ADR-42).
 const PinnedTTL = 3 * time.Second
 
+// An edge marks its home shard (subject.HomeShard) at least every LeaseInterval. An edge
+// whose mark there does not move for LeaseLost is lost, and its sessions are removed.
+const (
+	LeaseInterval = 10 * time.Second
+	LeaseLost     = 45 * time.Second
+)
+
 // Dead is the stream of uplink messages that can never succeed.
 const Dead = "DEAD"
 

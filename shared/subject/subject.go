@@ -69,6 +69,10 @@ func ParseDown(s string) (shard int, id userid.ID, err error) { return parse(dow
 // plain token ([A-Za-z0-9_-]).
 func Mark(shard int, edge string) string { return join(mark, shard, edge) }
 
+// HomeShard is the shard where the edge named edge leaves its lease mark: the hash of
+// Lane, over the edge's name.
+func HomeShard(edge string, shards int) int { return int(fnv32a(edge) % uint32(shards)) }
+
 // MarkShard matches every Mark subject of a shard.
 func MarkShard(shard int) string { return join(mark, shard, "*") }
 
