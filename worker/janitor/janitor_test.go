@@ -18,7 +18,9 @@ type fakeSessions struct {
 	dropped []string
 }
 
-func (f *fakeSessions) EdgesWithSessions(context.Context) ([]string, error) { return f.edges, nil }
+func (f *fakeSessions) EdgesWithSessions(context.Context) ([]string, error) {
+	return slices.Clone(f.edges), nil
+}
 
 func (f *fakeSessions) DropEdge(_ context.Context, edge string) (int, error) {
 	f.dropped = append(f.dropped, edge)
