@@ -1,0 +1,52 @@
+package process
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+)
+
+// LogFormat is how log lines are written.
+type LogFormat string
+
+// The formats of a log.
+const (
+	LogAuto LogFormat = "auto" // text on a terminal, else JSON
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+// UnmarshalText accepts the formats above.
+func (f *LogFormat) UnmarshalText(text []byte) error {
+	switch v := LogFormat(text); v {
+	case LogAuto, LogText, LogJSON:
+		*f = v
+		return nil
+	}
+	return fmt.Errorf("must be auto, text or json")
+}
+
+// LogOptions are what a logger is made of.
+type LogOptions struct {
+	Format LogFormat  // "" is LogAuto
+	Level  slog.Level // the least level that is written; zero is info
+}
+
+// NewLogger returns a logger that writes to w.
+func NewLogger(w io.Writer, o LogOptions) *slog.Logger {
+	h := &slog.HandlerOptions{Level: o.Level}
+	if o.Format == LogText || (o.Format != LogJSON && terminal(w)) {
+		return slog.New(slog.NewTextHandler(w, h))
+	}
+	return slog.New(slog.NewJSONHandler(w, h))
+}
+
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
