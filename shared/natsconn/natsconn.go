@@ -1,0 +1,226 @@
+// Package natsconn connects to NATS with the options that the system depends on: it
+// reconnects for ever, never buffers a publish while it is disconnected, and says in
+// the log what happens to the connection.
+//
+// It knows no subject and no stream.
+package natsconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Constants until an operator asks.
+const (
+	dialTimeout   = 2 * time.Second
+	pingInterval  = 10 * time.Second // with pingsOut 2, a silent server is given up after 20 to 30 s
+	pingsOut      = 2
+	reconnectWait = 250 * time.Millisecond // between rounds over the known servers
+	jitter        = 500 * time.Millisecond // added to reconnectWait at random, so that a fleet spreads out
+	waitingEvery  = 3 * time.Second        // between log lines while there is no first connection
+)
+
+var (
+	// ErrNotConnected is returned by Ready while there is no connection.
+	ErrNotConnected = errors.New("not connected")
+	// ErrClosed is returned when the connection was closed for good.
+	ErrClosed = errors.New("nats connection closed")
+)
+
+// Options say where and how to connect.
+type Options struct {
+	URL  string // one or more, separated by commas; may hold credentials, which are never logged
+	Name string // as the server shows it
+	// CredsFile is a .creds file (JWT and seed), CAFile a PEM file with the authorities
+	// of the server's certificate. Empty: none.
+	CredsFile, CAFile string
+	// InboxPrefix is this role's own, so that a role which may read its inbox reads
+	// nobody else's. Empty: "_INBOX".
+	InboxPrefix string
+	Log         *slog.Logger
+
+	// The hooks run on a goroutine of the connection, one after the other; they must not
+	// block. Each may be nil.
+	OnDisconnect   func(err error) // err may be nil
+	OnReconnect    func()          // what was published to subscribers meanwhile is lost
+	OnSlowConsumer func(sub *nats.Subscription)
+}
+
+// Connect returns a connection that is connected. While no server answers it goes on
+// trying, with a log line each few seconds, until ctx ends. What no retry cures, a bad
+// URL or an unreadable file, is an error at once. The caller closes the connection.
+func Connect(ctx context.Context, o Options) (*nats.Conn, error) {
+	for _, file := range []string{o.CredsFile, o.CAFile} {
+		if err := readable(file); err != nil {
+			return nil, fmt.Errorf("connect to nats: %w", err)
+		}
+	}
+	w := &watcher{o: o, connected: make(chan struct{})}
+	nc, err := nats.Connect(o.URL, w.options()...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to nats: %w", err)
+	}
+	if nc.IsConnected() {
+		w.first()
+	}
+	if err := w.wait(ctx, nc); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	o.Log.Info("connected to nats", "name", o.Name, "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName())
+	return nc, nil
+}
+
+// Ready returns nil while nc is connected, for a readiness check.
+func Ready(nc *nats.Conn) error {
+	if nc == nil || !nc.IsConnected() {
+		return ErrNotConnected
+	}
+	return nil
+}
+
+// Drain unsubscribes, lets what was received be worked and what was published go out,
+// and closes nc. When ctx ends it closes at once.
+func Drain(ctx context.Context, nc *nats.Conn) error {
+	closed := nc.StatusChanged(nats.CLOSED)
+	if nc.IsClosed() {
+		return nil
+	}
+	if err := nc.Drain(); err != nil { // it is reconnecting: nothing can be drained
+		nc.Close()
+		return nil
+	}
+	select {
+	case <-closed:
+		return nil
+	case <-ctx.Done():
+		nc.Close()
+		return ctx.Err()
+	}
+}
+
+func readable(file string) error {
+	if file == "" {
+		return nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// watcher follows one connection. Its methods run on goroutines of the connection.
+type watcher struct {
+	o         Options
+	once      sync.Once
+	connected chan struct{} // closed at the first connection
+
+	mu   sync.Mutex
+	last error // why the last attempt failed
+}
+
+func (w *watcher) options() []nats.Option {
+	opts := []nats.Option{
+		nats.Name(w.o.Name),
+		nats.Timeout(dialTimeout),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectBufSize(-1), // a publish fails while disconnected, instead of being forgotten later
+		nats.ReconnectWait(reconnectWait),
+		nats.ReconnectJitter(jitter, jitter),
+		nats.IgnoreAuthErrorAbort(), // rights are changed on the server: do not close for good
+		nats.PingInterval(pingInterval),
+		nats.MaxPingsOutstanding(pingsOut),
+		nats.ConnectHandler(func(*nats.Conn) { w.first() }),
+		nats.DisconnectErrHandler(w.disconnected),
+		nats.ReconnectHandler(w.reconnected),
+		nats.ReconnectErrHandler(w.failed),
+		nats.ErrorHandler(w.problem),
+		nats.LameDuckModeHandler(func(nc *nats.Conn) {
+			w.o.Log.Info("nats server is about to stop, moving", "name", w.o.Name, "url", nc.ConnectedUrlRedacted())
+		}),
+	}
+	if w.o.CredsFile != "" {
+		opts = append(opts, nats.UserCredentials(w.o.CredsFile))
+	}
+	if w.o.CAFile != "" {
+		opts = append(opts, nats.RootCAs(w.o.CAFile))
+	}
+	if w.o.InboxPrefix != "" {
+		opts = append(opts, nats.CustomInboxPrefix(w.o.InboxPrefix))
+	}
+	return opts
+}
+
+// wait returns when nc is connected for the first time.
+func (w *watcher) wait(ctx context.Context, nc *nats.Conn) error {
+	closed := nc.StatusChanged(nats.CLOSED)
+	defer nc.RemoveStatusListener(closed)
+	begin := time.Now()
+	every := time.NewTicker(waitingEvery)
+	defer every.Stop()
+	for {
+		select {
+		case <-w.connected:
+			return nil
+		case <-closed:
+			return ErrClosed
+		case <-ctx.Done():
+			return fmt.Errorf("connect to nats: %w", errors.Join(ctx.Err(), w.lastError()))
+		case <-every.C:
+			w.o.Log.Warn("waiting for nats", "name", w.o.Name, "since", time.Since(begin).Round(time.Second), "err", w.lastError())
+		}
+	}
+}
+
+func (w *watcher) first() { w.once.Do(func() { close(w.connected) }) }
+
+func (w *watcher) failed(_ *nats.Conn, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last = err
+}
+
+func (w *watcher) lastError() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last
+}
+
+func (w *watcher) disconnected(nc *nats.Conn, err error) {
+	if nc.IsClosed() {
+		return // closed by its owner
+	}
+	w.o.Log.Warn("nats connection lost, reconnecting", "name", w.o.Name, "err", err)
+	if w.o.OnDisconnect != nil {
+		w.o.OnDisconnect(err)
+	}
+}
+
+func (w *watcher) reconnected(nc *nats.Conn) {
+	w.o.Log.Info("reconnected to nats", "name", w.o.Name, "url", nc.ConnectedUrlRedacted())
+	if w.o.OnReconnect != nil {
+		w.o.OnReconnect()
+	}
+}
+
+// problem gets what nats.go finds out on the side. A slow consumer is reported once
+// each time it becomes slow, not once for each message that it lost.
+func (w *watcher) problem(_ *nats.Conn, sub *nats.Subscription, err error) {
+	if errors.Is(err, nats.ErrSlowConsumer) && sub != nil {
+		w.o.Log.Warn("nats subscription is too slow, messages were dropped", "name", w.o.Name)
+		if w.o.OnSlowConsumer != nil {
+			w.o.OnSlowConsumer(sub)
+		}
+		return
+	}
+	w.o.Log.Warn("nats", "name", w.o.Name, "err", err)
+}
