@@ -1,0 +1,99 @@
+package handshake
+
+import (
+	"net/http"
+	"strconv"
+)
+
+// Reason names why a request was refused: a closed set, one counter each.
+type Reason string
+
+// Reasons of a refusal.
+const (
+	ReasonMalformed Reason = "malformed" // no strict HTTP/1.1 request
+	ReasonMethod    Reason = "method"
+	ReasonPath      Reason = "path"
+	ReasonUser      Reason = "user" // the path holds no user id
+	ReasonUpgrade   Reason = "upgrade"
+	ReasonVersion   Reason = "version"
+	ReasonKey       Reason = "key"
+	ReasonTooLarge  Reason = "too_large"
+	ReasonOrigin    Reason = "origin"
+	ReasonToken     Reason = "token"
+	ReasonTimeout   Reason = "timeout"
+	ReasonOverload  Reason = "overload"
+	ReasonDraining  Reason = "draining"
+)
+
+// Reasons lists every Reason.
+func Reasons() []Reason {
+	return []Reason{ReasonMalformed, ReasonMethod, ReasonPath, ReasonUser, ReasonUpgrade, ReasonVersion, ReasonKey,
+		ReasonTooLarge, ReasonOrigin, ReasonToken, ReasonTimeout, ReasonOverload, ReasonDraining}
+}
+
+// Refusal is the answer to a request that is not accepted.
+type Refusal struct {
+	Status int
+	Reason Reason
+	Text   string // one line for the person who reads it
+	extra  string // header lines
+}
+
+func (r *Refusal) Error() string { return r.Text }
+
+// The refusals that every connection shares.
+var (
+	refuseNotHTTP = malformed("this is not HTTP/1.1: the edge speaks plain WebSocket (ws://), TLS ends at the load balancer")
+	refuseLineEnd = malformed("lines must end with CRLF")
+	refuseHeaders = &Refusal{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: ReasonTooLarge,
+		Text: "more than " + strconv.Itoa(MaxHeaders) + " header lines"}
+	refuseSize = &Refusal{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: ReasonTooLarge,
+		Text: "the request is larger than " + strconv.Itoa(MaxBytes) + " bytes"}
+	refuseMethod = &Refusal{Status: http.StatusMethodNotAllowed, Reason: ReasonMethod,
+		Text: "a WebSocket is opened with GET", extra: "Allow: GET\r\n"}
+	refuseUpgrade = &Refusal{Status: http.StatusUpgradeRequired, Reason: ReasonUpgrade,
+		Text: "this address is a WebSocket: send Upgrade: websocket and Connection: Upgrade", extra: "Upgrade: websocket\r\n"}
+	refuseVersion = &Refusal{Status: http.StatusUpgradeRequired, Reason: ReasonVersion,
+		Text: "Sec-WebSocket-Version must be 13", extra: "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"}
+	refuseKey = &Refusal{Status: http.StatusBadRequest, Reason: ReasonKey,
+		Text: "Sec-WebSocket-Key must be 16 bytes in base64"}
+	refuseOrigin = &Refusal{Status: http.StatusForbidden, Reason: ReasonOrigin,
+		Text: "this Origin may not connect"}
+	refuseTokens = &Refusal{Status: http.StatusBadRequest, Reason: ReasonToken,
+		Text: "the request carries more than one token"}
+	refusePath = &Refusal{Status: http.StatusNotFound, Reason: ReasonPath,
+		Text: "no WebSocket here"}
+
+	// RefuseTimeout is the answer to a request that does not arrive in time.
+	RefuseTimeout = &Refusal{Status: http.StatusRequestTimeout, Reason: ReasonTimeout,
+		Text: "the request took too long"}
+	// RefuseOverload is the answer while the edge takes no more connections.
+	RefuseOverload = &Refusal{Status: http.StatusServiceUnavailable, Reason: ReasonOverload,
+		Text: "too many connections, try again", extra: "Retry-After: 5\r\n"}
+	// RefuseDraining is the answer while the edge goes away.
+	RefuseDraining = &Refusal{Status: http.StatusServiceUnavailable, Reason: ReasonDraining,
+		Text: "this edge goes away, try again", extra: "Retry-After: 1\r\n"}
+)
+
+func malformed(text string) *Refusal {
+	return &Refusal{Status: http.StatusBadRequest, Reason: ReasonMalformed, Text: text}
+}
+
+func badUser(text string) *Refusal {
+	return &Refusal{Status: http.StatusBadRequest, Reason: ReasonUser, Text: text}
+}
+
+// Append appends the whole HTTP answer to b. The connection ends after it.
+func (r *Refusal) Append(b []byte) []byte {
+	b = append(b, "HTTP/1.1 "...)
+	b = strconv.AppendInt(b, int64(r.Status), 10)
+	b = append(b, ' ')
+	b = append(b, http.StatusText(r.Status)...)
+	b = append(b, "\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"...)
+	b = append(b, r.extra...)
+	b = append(b, "Content-Length: "...)
+	b = strconv.AppendInt(b, int64(len(r.Text)+1), 10)
+	b = append(b, "\r\n\r\n"...)
+	b = append(b, r.Text...)
+	return append(b, '\n')
+}
