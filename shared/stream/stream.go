@@ -41,8 +41,8 @@ const Dead = "DEAD"
 
 // The key-value buckets of the workers.
 const (
-	Workers  = "workers"  // <worker> → its lease, which the server removes when it is not renewed
-	Suspects = "suspects" // <lane> → the uplink message that was being worked when its worker died
+	Workers  = "workers"  // lease.<worker> → its lease, which the server removes when it is not renewed
+	Suspects = "suspects" // <lane> → its owner, and the uplink message that may have killed the one before
 )
 
 // Up is the name of an uplink lane's stream.

@@ -1,0 +1,90 @@
+package streams
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// checkEvery is how often a Keeper looks whether everything is there.
+	checkEvery = 30 * time.Second
+	// settle is the least time between two looks: many rooms report at once.
+	settle = time.Second
+	// checkTimeout bounds one look.
+	checkTimeout = 20 * time.Second
+)
+
+// Keeper creates again what went missing while the workers run. Its methods may be
+// called concurrently.
+type Keeper struct {
+	js      jetstream.JetStream
+	layout  Layout
+	log     *slog.Logger
+	missing chan string // written by Missing, read by Keep, never closed; one report is enough
+}
+
+// NewKeeper returns a Keeper of a layout; Keep must run for it to do anything.
+func NewKeeper(js jetstream.JetStream, layout Layout, log *slog.Logger) *Keeper {
+	return &Keeper{js: js, layout: layout, log: log, missing: make(chan string, 1)}
+}
+
+// Ensure is the function Ensure with the Keeper's layout.
+func (k *Keeper) Ensure(ctx context.Context) error { return Ensure(ctx, k.js, k.layout) }
+
+// Missing reports that something was not found; what names it for the log. It never blocks.
+func (k *Keeper) Missing(what string) {
+	select {
+	case k.missing <- what:
+	default:
+	}
+}
+
+// Keep looks every half minute, and about a second after each report, whether everything
+// is there, and creates what is not. It leaves limits alone. It returns when ctx ends.
+func (k *Keeper) Keep(ctx context.Context) {
+	tick := time.NewTicker(checkEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case what := <-k.missing:
+			k.log.Warn("something is missing on nats, looking and creating", "missing", what)
+		}
+		for !k.look(ctx) {
+			if !wait(ctx, 3*settle) {
+				return
+			}
+		}
+		if !wait(ctx, settle) {
+			return
+		}
+	}
+}
+
+// look reports whether everything is there now.
+func (k *Keeper) look(ctx context.Context) bool {
+	lctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	err := ensure(lctx, k.js, k.layout, false)
+	if err != nil && ctx.Err() == nil {
+		k.log.Error("streams are not as they must be, trying again", "error", err)
+	}
+	return err == nil
+}
+
+// wait reports false when ctx ended first.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
