@@ -1,0 +1,235 @@
+package edge
+
+import (
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"maps"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"github.com/wirepost/wirepost/edge/auth"
+	"github.com/wirepost/wirepost/edge/handshake"
+	"github.com/wirepost/wirepost/shared/process"
+)
+
+// Config is all that an operator sets. README.md has the same as a table, which a test
+// keeps true. An empty variable counts as one that is not set.
+type Config struct {
+	// Name of this edge: 1 to 64 letters, digits, _ or -, different from that of every
+	// edge that runs at the same time. Empty: the host's name and a random suffix, so
+	// that a process that starts again is told from the one before.
+	Name string `env:"EDGE_NAME"`
+	// Listen is where clients connect, without TLS, which ends at the load balancer.
+	Listen string `env:"LISTEN" envDefault:":8080"`
+	// AdminListen serves health, metrics and profiles. Never let the world reach it.
+	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9090"`
+	// Origins are the web origins that may connect, separated by commas, exact but for
+	// ":*" as the port. Empty: browsers are refused; programs send no Origin and are not.
+	Origins []string `env:"ALLOWED_ORIGINS" envSeparator:","`
+	// PathPrefix is the path of the WebSocket; a user id may follow it.
+	PathPrefix string `env:"PATH_PREFIX" envDefault:"/ws"`
+
+	NATS    NATS
+	Layout  Layout
+	Token   Token
+	Sockets Sockets
+	Log     Log
+}
+
+// NATS says how to connect to NATS.
+type NATS struct {
+	// URL of one or more servers, separated by commas.
+	URL process.Secret `env:"NATS_URL" envDefault:"nats://127.0.0.1:4222"`
+	// CredsFile is a .creds file. Empty: what the URL says, if anything.
+	CredsFile string `env:"NATS_CREDS"`
+	// CAFile is a PEM file that signs the servers' certificates. Empty: the system's.
+	CAFile string `env:"NATS_CA"`
+}
+
+// Layout must be the same at every edge and worker of a system.
+type Layout struct {
+	// Lanes of the uplink. More let more workers share the work; each is a stream.
+	Lanes int `env:"LANES" envDefault:"8"`
+	// Shards of the downlink. One carries some 50,000 frames/s; each is a stream.
+	Shards int `env:"SHARDS" envDefault:"4"`
+}
+
+// Token says which tokens are accepted. At least one kind of key is needed; there is
+// no default.
+type Token struct {
+	// Secret of HS256 tokens, at least 32 bytes. Empty: they are refused.
+	Secret process.Secret `env:"JWT_HS256_SECRET"`
+	// PublicKey holds one or more PEM blocks: RSA is RS256, P-256 is ES256, Ed25519 is
+	// EdDSA. Empty: none.
+	PublicKey string `env:"JWT_PUBLIC_KEY"`
+	// PublicKeyFile names a file with the same. Read once, at start.
+	PublicKeyFile string `env:"JWT_PUBLIC_KEY_FILE"`
+	// JWKSURL is where keys are fetched every 5 minutes. Empty: none are.
+	JWKSURL process.Secret `env:"JWT_JWKS_URL"`
+	// Issuer that a token must have (iss). Empty: not checked.
+	Issuer string `env:"JWT_ISSUER"`
+	// Audience that a token must have among its own (aud). Empty: not checked.
+	Audience string `env:"JWT_AUDIENCE"`
+
+	// PublicKeys is what LoadConfig made of PublicKey and PublicKeyFile.
+	PublicKeys []auth.PublicKey `env:"-"`
+}
+
+// Sockets says how connections are treated.
+type Sockets struct {
+	// Heartbeat is how often a client sends one; a socket is cut after 2.5 of them in
+	// silence. Longer saves CPU, is cut by proxies (nginx: 60 s), and finds dead peers later.
+	Heartbeat time.Duration `env:"HEARTBEAT" envDefault:"25s"`
+	// MaxFrame is the largest message from a client, in bytes, all fragments together.
+	// It must fit into a NATS message (1 MiB by default). A connection can hold this much
+	// memory while a message is incomplete.
+	MaxFrame int `env:"MAX_FRAME" envDefault:"131072"`
+	// DrainRate is how many sockets are closed a second when the edge stops. The grace
+	// period must be longer than DrainNotice + sockets ÷ DrainRate + 30 s. Faster means
+	// more logins at once at the other edges.
+	DrainRate int `env:"DRAIN_RATE" envDefault:"500"`
+	// DrainNotice is the time from readiness off, when clients are told, to the first
+	// close: as long as load balancers need to notice. Zero: none.
+	DrainNotice time.Duration `env:"DRAIN_NOTICE" envDefault:"5s"`
+}
+
+// Log says what is logged.
+type Log struct {
+	// Format: text, json, or auto, which is text on a terminal and JSON elsewhere.
+	Format process.LogFormat `env:"LOG_FORMAT" envDefault:"auto"`
+	// Level: debug, info, warn or error.
+	Level slog.Level `env:"LOG_LEVEL" envDefault:"info"`
+}
+
+// Options returns l for process.NewLogger.
+func (l Log) Options() process.LogOptions {
+	return process.LogOptions{Format: l.Format, Level: l.Level}
+}
+
+// Limits of the configuration.
+const (
+	maxLanes  = 256
+	maxShards = 256
+	minFrame  = 1 << 10
+	maxFrame  = 1<<20 - 16<<10 // a NATS message of 1 MiB, its headers aside
+)
+
+// LoadConfig reads the configuration from environ, or from the process's environment
+// when environ is nil. The error joins a process.ConfigError for each wrong variable.
+func LoadConfig(environ map[string]string) (Config, error) {
+	if environ == nil {
+		environ = env.ToMap(os.Environ())
+	}
+	environ = maps.Clone(environ)
+	maps.DeleteFunc(environ, func(_, v string) bool { return v == "" })
+
+	var cfg Config
+	var c process.Checks
+	if err := env.ParseWithOptions(&cfg, env.Options{Environment: environ}); err != nil {
+		explain(&c, err, environ)
+		return Config{}, c.Err()
+	}
+	if cfg.Name == "" {
+		host, _ := os.Hostname() // without one the suffix is enough
+		cfg.Name = process.NameFrom(host, strings.ToLower(rand.Text()[:6]))
+	}
+	cfg.check(&c)
+	if err := c.Err(); err != nil {
+		return Config{}, err
+	}
+	return cfg, nil
+}
+
+func (cfg *Config) check(c *process.Checks) {
+	c.Name("EDGE_NAME", cfg.Name)
+	c.Address("LISTEN", cfg.Listen)
+	c.Address("ADMIN_LISTEN", cfg.AdminListen)
+	if _, err := handshake.ParseOrigins(cfg.Origins); err != nil {
+		c.Add("ALLOWED_ORIGINS", "%v", err)
+	}
+	if p := cfg.PathPrefix; !strings.HasPrefix(p, "/") || len(p) < 2 || strings.HasSuffix(p, "/") || strings.ContainsAny(p, "?#% ") {
+		c.Add("PATH_PREFIX", "must be a path such as /ws, without a slash at its end, is %q", p)
+	}
+	c.URLs("NATS_URL", cfg.NATS.URL.Reveal(), "nats://nats:4222", "nats", "tls", "ws", "wss")
+	c.File("NATS_CREDS", cfg.NATS.CredsFile)
+	c.File("NATS_CA", cfg.NATS.CAFile)
+	c.Between("LANES", int64(cfg.Layout.Lanes), 1, maxLanes)
+	c.Between("SHARDS", int64(cfg.Layout.Shards), 1, maxShards)
+	c.Lasts("HEARTBEAT", cfg.Sockets.Heartbeat, 100*time.Millisecond, time.Hour)
+	c.Between("MAX_FRAME", int64(cfg.Sockets.MaxFrame), minFrame, maxFrame)
+	c.Between("DRAIN_RATE", int64(cfg.Sockets.DrainRate), 1, 1_000_000)
+	c.Lasts("DRAIN_NOTICE", cfg.Sockets.DrainNotice, 0, 10*time.Minute)
+	cfg.Token.check(c)
+}
+
+func (t *Token) check(c *process.Checks) {
+	if t.Secret == "" && t.PublicKey == "" && t.PublicKeyFile == "" && t.JWKSURL == "" {
+		c.Add("JWT_HS256_SECRET", "is not set, nor JWT_PUBLIC_KEY, JWT_PUBLIC_KEY_FILE or JWT_JWKS_URL: one of them is needed to verify tokens")
+	}
+	if err := auth.CheckSecret([]byte(t.Secret)); t.Secret != "" && err != nil {
+		c.Add("JWT_HS256_SECRET", "%v", err)
+	}
+	if t.JWKSURL != "" {
+		if err := auth.CheckJWKSURL(t.JWKSURL.Reveal()); err != nil {
+			c.Add("JWT_JWKS_URL", "must be a URL such as https://id.example.com/keys.json")
+		}
+	}
+	if t.PublicKey != "" {
+		t.addKeys(c, "JWT_PUBLIC_KEY", []byte(t.PublicKey))
+	}
+	if t.PublicKeyFile != "" {
+		text, err := os.ReadFile(t.PublicKeyFile)
+		if err != nil {
+			c.Add("JWT_PUBLIC_KEY_FILE", "must be a readable file: %v", err)
+			return
+		}
+		t.addKeys(c, "JWT_PUBLIC_KEY_FILE", text)
+	}
+}
+
+func (t *Token) addKeys(c *process.Checks, variable string, text []byte) {
+	keys, err := auth.ParsePublicKeys(text)
+	if err != nil {
+		c.Add(variable, "%v", err)
+	}
+	t.PublicKeys = append(t.PublicKeys, keys...)
+}
+
+// explain records what env says about fields as problems of variables.
+func explain(c *process.Checks, err error, environ map[string]string) {
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		c.Add("environment", "%v", err)
+		return
+	}
+	variables := variables(reflect.TypeFor[Config]())
+	for _, err := range all.Errors {
+		var parse env.ParseError
+		if !errors.As(err, &parse) {
+			c.Add("environment", "%v", err)
+			continue
+		}
+		name := variables[parse.Name]
+		c.Unparsed(name, environ[name], parse.Type, parse.Err)
+	}
+}
+
+// variables maps the name of each field, nested ones included, to its variable.
+func variables(t reflect.Type) map[string]string {
+	names := map[string]string{}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Type.Kind() == reflect.Struct {
+			maps.Copy(names, variables(f.Type))
+		}
+		if name, _, _ := strings.Cut(f.Tag.Get("env"), ","); name != "" && name != "-" {
+			names[f.Name] = name
+		}
+	}
+	return names
+}

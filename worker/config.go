@@ -1,0 +1,196 @@
+package worker
+
+import (
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"maps"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"github.com/wirepost/wirepost/shared/process"
+)
+
+// Config is all that an operator sets. README.md has the same as a table, which a test
+// keeps true. An empty variable counts as one that is not set.
+type Config struct {
+	// Name of this worker: 1 to 64 letters, digits, _ or -, different from that of every
+	// worker that runs at the same time. Empty: the host's name and a random suffix, so
+	// that a process that starts again is told from the one before.
+	Name string `env:"WORKER_NAME"`
+	// AdminListen serves health, metrics and profiles. Never let the world reach it.
+	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9091"`
+
+	NATS   NATS
+	Layout Layout
+	Store  Store
+	Work   Work
+	Log    Log
+}
+
+// NATS says how to connect to NATS.
+type NATS struct {
+	// URL of one or more servers, separated by commas.
+	URL process.Secret `env:"NATS_URL" envDefault:"nats://127.0.0.1:4222"`
+	// CredsFile is a .creds file. Empty: what the URL says, if anything.
+	CredsFile string `env:"NATS_CREDS"`
+	// CAFile is a PEM file that signs the servers' certificates. Empty: the system's.
+	CAFile string `env:"NATS_CA"`
+}
+
+// Layout is what Ensure creates in JetStream. Lanes and Shards must be the same at every
+// edge and worker of a system.
+type Layout struct {
+	// Lanes of the uplink. More let more workers share the work; each is a stream.
+	Lanes int `env:"LANES" envDefault:"8"`
+	// Shards of the downlink. One carries some 50,000 frames/s; each is a stream.
+	Shards int `env:"SHARDS" envDefault:"4"`
+	// Replicas of each stream: 1, 3 or 5, of as many servers at least. 1 loses what is
+	// under way when its server's disk is lost (never an acknowledged message); 3 costs
+	// twice the network and disk again.
+	Replicas int `env:"REPLICAS" envDefault:"1"`
+	// UplinkMaxBytes is what waits for workers at most, in bytes over all lanes. Beyond
+	// it senders are told to try again. Costs disk.
+	UplinkMaxBytes int64 `env:"UPLINK_MAX_BYTES" envDefault:"1073741824"`
+	// DownlinkMaxAge is how long a frame stays for devices that reconnect and resume.
+	// Away for longer costs a sync from the store. More costs disk and memory of NATS.
+	DownlinkMaxAge time.Duration `env:"DOWNLINK_MAX_AGE" envDefault:"10m"`
+	// DownlinkMaxBytes is what stays at most, in bytes over all shards. NATS needs some
+	// 2.5 times as much memory.
+	DownlinkMaxBytes int64 `env:"DOWNLINK_MAX_BYTES" envDefault:"1073741824"`
+}
+
+// Store says where messages are kept.
+type Store struct {
+	// URI of MongoDB (mongodb:// or mongodb+srv://), with credentials and options. A
+	// replica set; there is no default.
+	URI process.Secret `env:"MONGODB_URI"`
+	// Database that holds the collections.
+	Database string `env:"MONGODB_DATABASE" envDefault:"wirepost"`
+}
+
+// Work says how messages are worked.
+type Work struct {
+	// BodyLimit is the largest msgBody, in bytes. A larger one is refused for good. It
+	// must fit into the edges' MAX_FRAME with some room for the other fields.
+	BodyLimit int `env:"BODY_LIMIT" envDefault:"65536"`
+	// Batch is how many messages of a lane are stored at once at most. More is cheaper a
+	// message under load, and delays the first of them.
+	Batch int `env:"BATCH" envDefault:"256"`
+}
+
+// Log says what is logged.
+type Log struct {
+	// Format: text, json, or auto, which is text on a terminal and JSON elsewhere.
+	Format process.LogFormat `env:"LOG_FORMAT" envDefault:"auto"`
+	// Level: debug, info, warn or error.
+	Level slog.Level `env:"LOG_LEVEL" envDefault:"info"`
+}
+
+// Options returns l for process.NewLogger.
+func (l Log) Options() process.LogOptions {
+	return process.LogOptions{Format: l.Format, Level: l.Level}
+}
+
+// Limits of the configuration.
+const (
+	maxLanes     = 256
+	maxShards    = 256
+	maxBody      = 1<<20 - 64<<10 // a frame of it fits into a NATS message of 1 MiB
+	leastBytes   = 1 << 20        // of a lane or a shard
+	mostBytes    = 1 << 50
+	maxBatch     = 5_000
+	maxDBName    = 63 // bytes, MongoDB's limit
+	notInDBNames = "/\\. \"$*<>:|?"
+)
+
+// LoadConfig reads the configuration from environ, or from the process's environment
+// when environ is nil. The error joins a process.ConfigError for each wrong variable.
+func LoadConfig(environ map[string]string) (Config, error) {
+	if environ == nil {
+		environ = env.ToMap(os.Environ())
+	}
+	environ = maps.Clone(environ)
+	maps.DeleteFunc(environ, func(_, v string) bool { return v == "" })
+
+	var cfg Config
+	var c process.Checks
+	if err := env.ParseWithOptions(&cfg, env.Options{Environment: environ}); err != nil {
+		explain(&c, err, environ)
+		return Config{}, c.Err()
+	}
+	if cfg.Name == "" {
+		host, _ := os.Hostname() // without one the suffix is enough
+		cfg.Name = process.NameFrom(host, strings.ToLower(rand.Text()[:6]))
+	}
+	cfg.check(&c)
+	if err := c.Err(); err != nil {
+		return Config{}, err
+	}
+	return cfg, nil
+}
+
+func (cfg *Config) check(c *process.Checks) {
+	c.Name("WORKER_NAME", cfg.Name)
+	c.Address("ADMIN_LISTEN", cfg.AdminListen)
+	c.URLs("NATS_URL", cfg.NATS.URL.Reveal(), "nats://nats:4222", "nats", "tls", "ws", "wss")
+	c.File("NATS_CREDS", cfg.NATS.CredsFile)
+	c.File("NATS_CA", cfg.NATS.CAFile)
+	c.Between("LANES", int64(cfg.Layout.Lanes), 1, maxLanes)
+	c.Between("SHARDS", int64(cfg.Layout.Shards), 1, maxShards)
+	if r := cfg.Layout.Replicas; r != 1 && r != 3 && r != 5 {
+		c.Add("REPLICAS", "must be 1, 3 or 5, is %d", r)
+	}
+	c.Between("UPLINK_MAX_BYTES", cfg.Layout.UplinkMaxBytes, int64(cfg.Layout.Lanes)*leastBytes, mostBytes)
+	c.Lasts("DOWNLINK_MAX_AGE", cfg.Layout.DownlinkMaxAge, time.Second, 30*24*time.Hour)
+	c.Between("DOWNLINK_MAX_BYTES", cfg.Layout.DownlinkMaxBytes, int64(cfg.Layout.Shards)*leastBytes, mostBytes)
+	switch uri := cfg.Store.URI.Reveal(); {
+	case uri == "":
+		c.Add("MONGODB_URI", "is not set: it says where messages are stored, such as mongodb://mongo:27017/?replicaSet=rs0")
+	case !strings.HasPrefix(uri, "mongodb://") && !strings.HasPrefix(uri, "mongodb+srv://"):
+		c.Add("MONGODB_URI", "must be a URI such as mongodb://mongo:27017/?replicaSet=rs0")
+	}
+	if name := cfg.Store.Database; len(name) > maxDBName || strings.ContainsAny(name, notInDBNames) {
+		c.Add("MONGODB_DATABASE", "must be the name of a database of at most %d bytes, is %q", maxDBName, name)
+	}
+	c.Between("BODY_LIMIT", int64(cfg.Work.BodyLimit), 1, maxBody)
+	c.Between("BATCH", int64(cfg.Work.Batch), 1, maxBatch)
+}
+
+// explain records what env says about fields as problems of variables.
+func explain(c *process.Checks, err error, environ map[string]string) {
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		c.Add("environment", "%v", err)
+		return
+	}
+	variables := variables(reflect.TypeFor[Config]())
+	for _, err := range all.Errors {
+		var parse env.ParseError
+		if !errors.As(err, &parse) {
+			c.Add("environment", "%v", err)
+			continue
+		}
+		name := variables[parse.Name]
+		c.Unparsed(name, environ[name], parse.Type, parse.Err)
+	}
+}
+
+// variables maps the name of each field, nested ones included, to its variable.
+func variables(t reflect.Type) map[string]string {
+	names := map[string]string{}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Type.Kind() == reflect.Struct {
+			maps.Copy(names, variables(f.Type))
+		}
+		if name, _, _ := strings.Cut(f.Tag.Get("env"), ","); name != "" && name != "-" {
+			names[f.Name] = name
+		}
+	}
+	return names
+}
