@@ -1,0 +1,221 @@
+package servers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// ErrNoMongod is returned when there is neither a mongod on PATH nor one that
+// `make mongod` put into the cache folder of the checkout.
+var ErrNoMongod = errors.New("no mongod: put one on PATH, or run `make mongod`")
+
+const (
+	replicaSet = "rs0"
+	// electionTimeout of the one-node replica set, in milliseconds: short, because there
+	// is nobody to wait for.
+	electionTimeout = 500
+	// cachedMongod is where `make mongod` puts the server, under the repository's root.
+	cachedMongod = ".cache/mongod/fiftyone/db/bin/mongod"
+)
+
+// Mongod is a real mongod as a one-node replica set, a child of this process.
+type Mongod struct {
+	binary, dir string
+	port        int
+	initiated   bool
+	proc        *child
+}
+
+// FindMongod returns the path of the server to start.
+func FindMongod() (string, error) {
+	if path, err := exec.LookPath("mongod"); err == nil {
+		return path, nil
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", ErrNoMongod
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if path := filepath.Join(dir, cachedMongod); executable(path) {
+			return path, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", ErrNoMongod
+		}
+	}
+}
+
+func executable(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && !fi.IsDir() && fi.Mode()&0o111 != 0
+}
+
+// StartMongod starts a mongod over a folder of its own and returns when it takes writes.
+// Its test commands (fail points) are enabled.
+func StartMongod(ctx context.Context, dir string) (*Mongod, error) {
+	binary, err := FindMongod()
+	if err != nil {
+		return nil, err
+	}
+	m := &Mongod{binary: binary, dir: dir}
+	if m.port, err = unusedPort(); err != nil {
+		return nil, err
+	}
+	if err := m.Start(ctx); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// URI returns the address of the replica set; it stays the same over a restart.
+func (m *Mongod) URI() string {
+	return fmt.Sprintf("mongodb://127.0.0.1:%d/?replicaSet=%s", m.port, replicaSet)
+}
+
+// Start starts the server after Stop or Kill, on the same port and folder.
+func (m *Mongod) Start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	proc, err := startChild(exec.Command(m.binary,
+		"--replSet", replicaSet, "--bind_ip", "127.0.0.1", "--port", strconv.Itoa(m.port),
+		"--dbpath", m.dir, "--logpath", m.logFile(), "--logappend", "--nounixsocket",
+		"--oplogSize", "256", "--wiredTigerCacheSizeGB", "0.5",
+		"--setParameter", "enableTestCommands=1",
+		"--setParameter", "diagnosticDataCollectionEnabled=false"))
+	if err != nil {
+		return fmt.Errorf("start mongod: %w", err)
+	}
+	m.proc = proc
+	if err := m.becomePrimary(ctx); err != nil {
+		m.Kill()
+		return fmt.Errorf("start mongod: %w (its log: %s)", err, m.tail())
+	}
+	return nil
+}
+
+// Kill ends the server with SIGKILL and returns when it is gone.
+func (m *Mongod) Kill() { m.end(syscall.SIGKILL) }
+
+// Stop ends the server with SIGTERM and returns when it is gone.
+func (m *Mongod) Stop() { m.end(syscall.SIGTERM) }
+
+// Pause stops the server's clock (SIGSTOP); Resume lets it go on.
+func (m *Mongod) Pause() { _ = m.proc.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume lets a paused server go on.
+func (m *Mongod) Resume() { _ = m.proc.cmd.Process.Signal(syscall.SIGCONT) }
+
+func (m *Mongod) end(sig syscall.Signal) {
+	if m.proc == nil {
+		return
+	}
+	m.proc.end(sig)
+	m.proc = nil
+}
+
+func (m *Mongod) logFile() string { return filepath.Join(m.dir, "mongod.log") }
+
+// tail returns the end of the server's log.
+func (m *Mongod) tail() string {
+	b, err := os.ReadFile(m.logFile())
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-2000):])
+}
+
+// becomePrimary initiates the replica set at the first start and waits until the server
+// takes writes.
+func (m *Mongod) becomePrimary(ctx context.Context) error {
+	client, err := mongo.Connect(options.Client().
+		ApplyURI(fmt.Sprintf("mongodb://127.0.0.1:%d/?directConnection=true", m.port)).
+		SetHeartbeatInterval(500 * time.Millisecond))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Disconnect(context.WithoutCancel(ctx)) }()
+	admin := client.Database("admin")
+	for {
+		var hello struct {
+			Writable bool `bson:"isWritablePrimary"`
+		}
+		err := m.initiate(ctx, admin)
+		if err == nil {
+			err = admin.RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&hello)
+		}
+		if err == nil && hello.Writable {
+			return nil
+		}
+		select {
+		case <-m.proc.gone:
+			return errors.New("mongod ended")
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", errNotReady, err)
+		case <-time.After(waitStep): // an election sends no signal
+		}
+	}
+}
+
+func (m *Mongod) initiate(ctx context.Context, admin *mongo.Database) error {
+	if m.initiated {
+		return nil
+	}
+	const alreadyInitialized = 23
+	err := admin.RunCommand(ctx, bson.D{{Key: "replSetInitiate", Value: bson.D{
+		{Key: "_id", Value: replicaSet},
+		{Key: "members", Value: bson.A{bson.D{{Key: "_id", Value: 0}, {Key: "host", Value: fmt.Sprintf("127.0.0.1:%d", m.port)}}}},
+		{Key: "settings", Value: bson.D{{Key: "electionTimeoutMillis", Value: electionTimeout}}},
+	}}}).Err()
+	var se mongo.ServerError
+	if err != nil && (!errors.As(err, &se) || !se.HasErrorCode(alreadyInitialized)) {
+		return err
+	}
+	m.initiated = true
+	return nil
+}
+
+// child is a process that dies with this one, however this one ends.
+type child struct {
+	cmd  *exec.Cmd
+	gone chan struct{} // closed when the process has been waited for
+}
+
+// startChild starts cmd. The kernel sends the parent-death signal when the thread that
+// started the child ends, so that thread is kept until the child is gone.
+func startChild(cmd *exec.Cmd) (*child, error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	c := &child{cmd: cmd, gone: make(chan struct{})}
+	started := make(chan error, 1) // written once by the goroutine below
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := cmd.Start(); err != nil {
+			started <- err
+			return
+		}
+		started <- nil
+		_ = cmd.Wait() // its exit code says nothing that its log does not
+		close(c.gone)
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *child) end(sig syscall.Signal) {
+	_ = c.cmd.Process.Signal(sig) // it may have ended by itself
+	<-c.gone
+}
