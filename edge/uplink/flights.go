@@ -1,0 +1,130 @@
+package uplink
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// flights is the table of events between Publish and PublishDone. Slots are reused; a
+// reply subject is <inbox>.<slot>-<generation>, so an answer to what the slot held
+// before finds nothing.
+type flights struct {
+	reply  string // inbox and a dot
+	slots  []flight
+	free   []int
+	ready  []int // to be published, oldest first
+	flying int
+	gen    uint64  // of the event added last; never starts again
+	spare  []event // the queue's other half
+}
+
+type flight struct {
+	event
+	state    state
+	attempts uint16
+	gen      uint64
+	due      time.Time // of flying: the attempt's timeout; of waiting: the next attempt
+	msg      nats.Msg  // made at the first attempt, the same at every other
+}
+
+type state uint8
+
+const (
+	free    state = iota
+	ready         // listed in flights.ready
+	flying        // published, not answered
+	waiting       // for its next attempt
+)
+
+func (f *flights) busy() bool { return len(f.free) < len(f.slots) }
+
+func (f *flights) add(e event) {
+	if len(f.free) == 0 {
+		f.slots = append(f.slots, flight{})
+		f.free = append(f.free, len(f.slots)-1)
+	}
+	i := f.free[len(f.free)-1]
+	f.free = f.free[:len(f.free)-1]
+	s := &f.slots[i]
+	f.gen++
+	*s = flight{event: e, state: ready, gen: f.gen, due: e.since}
+	f.ready = append(f.ready, i)
+}
+
+func (f *flights) release(i int) event {
+	s := &f.slots[i]
+	e := s.event
+	f.land(s)
+	*s = flight{}
+	f.free = append(f.free, i)
+	return e
+}
+
+// shrink gives the memory of a burst back, once nothing is in flight.
+func (f *flights) shrink() {
+	if !f.busy() && len(f.slots) > 4*window {
+		*f = flights{reply: f.reply, gen: f.gen}
+	}
+}
+
+func (f *flights) fly(i int, now time.Time) {
+	s := &f.slots[i]
+	s.state = flying
+	s.due = now.Add(ackTimeout)
+	f.flying++
+}
+
+func (f *flights) land(s *flight) {
+	if s.state == flying {
+		f.flying--
+	}
+}
+
+// wait lets slot i wait for its next attempt: doubling from firstWait, half of it
+// random so that a crowd refused together does not come back together.
+func (f *flights) wait(i int, now time.Time) {
+	s := &f.slots[i]
+	f.land(s)
+	d := min(firstWait<<min(s.attempts, 10), longestWait)
+	s.attempts++
+	s.state = waiting
+	s.due = now.Add(d/2 + rand.N(d/2))
+}
+
+// resend makes everything that was on its way when the connection broke ready again.
+func (f *flights) resend() {
+	for i := range f.slots {
+		if s := &f.slots[i]; s.state == flying || s.state == waiting {
+			f.land(s)
+			s.state = ready
+			f.ready = append(f.ready, i)
+		}
+	}
+}
+
+func (f *flights) replyOf(i int) string {
+	b := make([]byte, 0, len(f.reply)+20)
+	b = append(b, f.reply...)
+	b = strconv.AppendUint(b, uint64(i), 36)
+	b = append(b, '-')
+	return string(strconv.AppendUint(b, f.slots[i].gen, 36))
+}
+
+// find returns the slot that a reply subject belongs to, if it still holds that event.
+func (f *flights) find(reply string) (int, bool) {
+	slot, gen, ok := strings.Cut(strings.TrimPrefix(reply, f.reply), "-")
+	if !ok {
+		return 0, false
+	}
+	i, err1 := strconv.ParseUint(slot, 36, 32)
+	g, err2 := strconv.ParseUint(gen, 36, 64)
+	if err1 != nil || err2 != nil || i >= uint64(len(f.slots)) {
+		return 0, false
+	}
+	s := &f.slots[i]
+	return int(i), s.state != free && s.gen == g
+}

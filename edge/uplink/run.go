@@ -1,0 +1,216 @@
+package uplink
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/wirepost/wirepost/shared/subject"
+)
+
+// run owns u.flights.
+func (u *Uplink) run() {
+	defer close(u.stopped)
+	ticker := time.NewTicker(tick)
+	ticker.Stop()
+	defer ticker.Stop()
+	ticking := false
+	for {
+		select {
+		case <-u.wake:
+			u.take()
+		case m := <-u.acks:
+			u.answered(m)
+			for range len(u.acks) {
+				u.answered(<-u.acks)
+			}
+		case now := <-ticker.C:
+			u.advance(now)
+		case <-u.stop:
+			u.abandon()
+			return
+		}
+		u.publishReady(time.Now())
+		u.flights.shrink()
+		if busy := u.flights.busy(); busy != ticking {
+			if ticking = busy; busy {
+				ticker.Reset(tick)
+			} else {
+				ticker.Stop()
+			}
+		}
+	}
+}
+
+// take moves the queue into flights.
+func (u *Uplink) take() {
+	u.mu.Lock()
+	queue, back := u.queue, u.back
+	over := u.held > maxEvents || u.bytes > maxBytes
+	u.queue, u.back = u.flights.spare[:0], false
+	u.mu.Unlock()
+	for i := range queue {
+		if over { // the newest are refused until the room holds less
+			u.finish(&queue[i], ErrStalled, outFull)
+			continue
+		}
+		u.flights.add(queue[i])
+	}
+	clear(queue)
+	if u.flights.spare = queue; cap(queue) > window { // of a burst
+		u.flights.spare = nil
+	}
+	if back {
+		u.flights.resend()
+	}
+}
+
+// advance does what is due: gives up, takes timeouts for failures, ends waits.
+func (u *Uplink) advance(now time.Time) {
+	f := &u.flights
+	for i := range f.slots {
+		s := &f.slots[i]
+		switch {
+		case s.state == free || now.Before(s.due) && now.Before(u.deadline(s)):
+		case !now.Before(u.deadline(s)):
+			u.settle(i, ErrStalled, outStalled)
+		case s.state == flying:
+			u.m.retries[retryTimeout].Inc()
+			f.wait(i, now)
+		case s.state == waiting:
+			s.state = ready
+			f.ready = append(f.ready, i)
+		}
+	}
+}
+
+// deadline is when the event is given up. Nobody waits for one without a sender.
+func (u *Uplink) deadline(s *flight) time.Time {
+	if s.sender == nil {
+		return s.since.Add(orphanPatience)
+	}
+	return s.since.Add(u.patience)
+}
+
+// publishReady publishes in the order in which events became ready, up to the window.
+func (u *Uplink) publishReady(now time.Time) {
+	f := &u.flights
+	n := 0
+	for ; n < len(f.ready) && f.flying < window; n++ {
+		i := f.ready[n]
+		if f.slots[i].state != ready { // given up meanwhile; the slot may even be another's
+			continue
+		}
+		switch err := u.publish(i); {
+		case err == nil:
+			f.fly(i, now)
+		case errors.Is(err, nats.ErrMaxPayload):
+			u.settle(i, ErrTooLarge, outTooLarge)
+		default: // disconnected, mostly
+			u.m.retries[retryDisconnected].Inc()
+			f.wait(i, now)
+		}
+	}
+	f.ready = f.ready[:copy(f.ready, f.ready[n:])]
+	u.m.inFlight.Set(float64(len(f.slots) - len(f.free)))
+}
+
+func (u *Uplink) publish(i int) error {
+	s := &u.flights.slots[i]
+	if s.msg.Subject == "" {
+		s.msg.Subject = subject.Up(subject.Lane(s.ev.User, u.lanes), s.ev.User)
+		s.msg.Header = nats.Header(s.ev.Header())
+		s.msg.Data = s.ev.Data
+		s.msg.Reply = u.flights.replyOf(i)
+	}
+	return u.nc.PublishMsg(&s.msg)
+}
+
+// answered settles the event that m answers, or lets it wait for its next attempt. An
+// answer to an earlier attempt counts as well: stored is stored.
+func (u *Uplink) answered(m *nats.Msg) {
+	i, ok := u.flights.find(m.Subject)
+	if !ok {
+		u.m.late.Inc()
+		return
+	}
+	switch cause := refusal(m); {
+	case cause == stored:
+		u.m.latency.Observe(time.Since(u.flights.slots[i].since).Seconds())
+		u.settle(i, nil, outStored)
+	case u.flights.slots[i].state == flying: // else it waits already
+		u.m.retries[cause].Inc()
+		u.flights.wait(i, time.Now())
+	}
+}
+
+var ackPrefix = []byte(`{"stream":`) // what a positive PubAck begins with: nothing more is needed of it
+
+func refusal(m *nats.Msg) retry {
+	if bytes.HasPrefix(m.Data, ackPrefix) && !bytes.Contains(m.Data, []byte(`"error"`)) {
+		return stored
+	}
+	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
+		return retryNoResponders
+	}
+	var ack struct {
+		Stream string `json:"stream"`
+		Error  *struct {
+			Code uint16 `json:"err_code"`
+		} `json:"error"`
+	}
+	const storeFailed = 10077 // JSStreamStoreFailedF: over max_bytes with discard new, or no space
+	switch err := json.Unmarshal(m.Data, &ack); {
+	case err != nil:
+		return retryOther
+	case ack.Error == nil && ack.Stream != "":
+		return stored
+	case ack.Error != nil && ack.Error.Code == storeFailed:
+		return retryFull
+	}
+	return retryOther
+}
+
+// settle tells the sender of slot i and frees the slot.
+func (u *Uplink) settle(i int, err error, o outcome) {
+	e := u.flights.release(i)
+	u.finish(&e, err, o)
+}
+
+func (u *Uplink) finish(e *event, err error, o outcome) {
+	u.m.outcomes[o].Inc()
+	u.mu.Lock()
+	u.held--
+	u.bytes -= len(e.ev.Data)
+	if u.held == 0 && u.idle != nil {
+		close(u.idle)
+		u.idle = nil
+	}
+	u.mu.Unlock()
+	if e.sender != nil {
+		e.sender.PublishDone(err)
+	}
+}
+
+// abandon fails everything when the room closes.
+func (u *Uplink) abandon() {
+	for i := range u.flights.slots {
+		if u.flights.slots[i].state != free {
+			u.settle(i, ErrClosed, outClosed)
+		}
+	}
+	u.refuseQueue()
+}
+
+func (u *Uplink) refuseQueue() {
+	u.mu.Lock()
+	queue := u.queue
+	u.queue = nil
+	u.mu.Unlock()
+	for i := range queue {
+		u.finish(&queue[i], ErrClosed, outClosed)
+	}
+}

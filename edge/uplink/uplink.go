@@ -1,0 +1,196 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wirepost/wirepost/shared/envelope"
+)
+
+// Constants until an operator asks.
+const (
+	// Patience is how long an event is tried before its sender hears ErrStalled: longer
+	// than a leader election of JetStream (4 to 9 s), shorter than promise P5 (20 s).
+	Patience = 15 * time.Second
+
+	// orphanPatience is that of an event without a sender, which costs nobody a wait:
+	// the end of a connection should not be forgotten for an outage of some minutes.
+	orphanPatience = 10 * time.Minute
+
+	ackTimeout  = 2 * time.Second       // of one attempt
+	firstWait   = 20 * time.Millisecond // before the second attempt; doubles from there
+	longestWait = time.Second
+	tick        = 10 * time.Millisecond // resolution of waits and timeouts, only while something is in flight
+	window      = 4096                  // publishes that wait for an ack at once; nats-server takes 10,000 a stream
+	maxEvents   = 1 << 18               // events held, and
+	maxBytes    = 256 << 20             // their payload bytes, at which Publish refuses
+)
+
+// ErrStalled is returned when JetStream did not store an event within Patience, or when
+// the room holds as much as it may. The event may have been stored all the same.
+var ErrStalled = errors.New("uplink stalled")
+
+// ErrTooLarge is returned when an event is larger than the NATS server takes.
+var ErrTooLarge = errors.New("event exceeds the payload limit of nats")
+
+// ErrClosed is returned when the room was closed before the event was stored.
+var ErrClosed = errors.New("uplink closed")
+
+// Sender hears what became of its event.
+type Sender interface {
+	// PublishDone is called exactly once per Publish, on the uplink's goroutine: it must
+	// not block. nil means that JetStream stored the event.
+	PublishDone(err error)
+}
+
+// Config is what an Uplink needs. All fields but Registry are required.
+type Config struct {
+	Lanes int // ≥ 1; must be the workers' number
+	// Dial connects to NATS for this room alone: it reconnects for ever, does not buffer
+	// publishes while disconnected (nats.ReconnectBufSize(-1)), and calls onReconnect
+	// each time it is back. It may wait for the first connection until ctx ends.
+	Dial     func(ctx context.Context, name string, onReconnect func()) (*nats.Conn, error)
+	Log      *slog.Logger
+	Registry prometheus.Registerer // nil: metrics are kept and shown nowhere
+
+	patience time.Duration // of tests; 0 is Patience
+}
+
+// Uplink publishes events. Its methods may be called from any goroutine.
+type Uplink struct {
+	lanes    int
+	patience time.Duration
+	log      *slog.Logger
+	m        *metrics
+	nc       *nats.Conn
+	sub      *nats.Subscription
+	acks     chan *nats.Msg // written by nats.go, read by run; never closed
+	wake     chan struct{}  // capacity 1: there is something in the queue, or back is set
+	stop     chan struct{}  // closed by Close
+	stopped  chan struct{}  // closed by run
+
+	mu     sync.Mutex
+	queue  []event       // what Publish added and run has not taken
+	held   int           // events that are queued or in flight
+	bytes  int           // their payload
+	back   bool          // the connection was away
+	closed bool          // Publish refuses
+	idle   chan struct{} // closed when held falls to 0; nil when nobody waits
+
+	flights flights // owned by run
+}
+
+type event struct {
+	sender Sender
+	ev     envelope.Event
+	since  time.Time
+}
+
+// New connects and starts the room. Close ends it.
+func New(ctx context.Context, cfg Config) (*Uplink, error) {
+	u := &Uplink{
+		lanes: cfg.Lanes, patience: cfg.patience, log: cfg.Log, m: newMetrics(cfg.Registry),
+		acks: make(chan *nats.Msg, 2*window),
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	if u.patience == 0 {
+		u.patience = Patience
+	}
+	nc, err := cfg.Dial(ctx, "uplink", u.reconnected)
+	if err != nil {
+		return nil, fmt.Errorf("uplink: %w", err)
+	}
+	u.nc = nc
+	inbox := nc.NewInbox()
+	u.flights.reply = inbox + "."
+	if u.sub, err = nc.ChanSubscribe(inbox+".*", u.acks); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("subscribe to acks: %w", err)
+	}
+	go u.run()
+	return u, nil
+}
+
+// Publish sends ev and never blocks. s hears the outcome; it must not publish again
+// before it has. s is nil for an event that nobody waits for: such an event is dropped
+// and counted when it cannot be stored for ten minutes. ev.Data belongs to the room
+// until PublishDone. A full room answers ErrStalled; a closed one answers ErrClosed, on
+// the caller's goroutine.
+func (u *Uplink) Publish(s Sender, ev envelope.Event) {
+	u.mu.Lock()
+	u.queue = append(u.queue, event{sender: s, ev: ev, since: time.Now()})
+	u.held++
+	u.bytes += len(ev.Data)
+	dead := u.closed
+	u.mu.Unlock()
+	if dead {
+		u.refuseQueue()
+		return
+	}
+	u.poke()
+}
+
+// Held is the number of events that are queued or in flight.
+func (u *Uplink) Held() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.held
+}
+
+// Connected reports whether the room's connection is up.
+func (u *Uplink) Connected() bool { return u.nc.IsConnected() }
+
+// Drain waits until nothing is in flight or ctx ends. It does not refuse new events.
+func (u *Uplink) Drain(ctx context.Context) error {
+	for {
+		u.mu.Lock()
+		if u.held == 0 {
+			u.mu.Unlock()
+			return nil
+		}
+		if u.idle == nil {
+			u.idle = make(chan struct{})
+		}
+		idle := u.idle
+		u.mu.Unlock()
+		select {
+		case <-idle:
+		case <-u.stopped:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("drain uplink: %w", ctx.Err())
+		}
+	}
+}
+
+// Close ends the room; events that are not stored fail with ErrClosed. It is called once.
+func (u *Uplink) Close() {
+	u.mu.Lock()
+	u.closed = true
+	u.mu.Unlock()
+	close(u.stop)
+	<-u.stopped
+	_ = u.sub.Unsubscribe()
+	u.nc.Close()
+}
+
+func (u *Uplink) poke() {
+	select {
+	case u.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (u *Uplink) reconnected() {
+	u.mu.Lock()
+	u.back = true
+	u.mu.Unlock()
+	u.poke()
+}

@@ -1,0 +1,118 @@
+package servers
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+const clusterSize = 3
+
+// NATSCluster is three nats-servers that form one JetStream cluster. Every route between
+// two of them runs through a proxy of its own, which a test can cut.
+type NATSCluster struct {
+	Nodes  []*NATSServer
+	routes [clusterSize][clusterSize]*Proxy // what a node dials to reach another
+}
+
+// Cluster starts a cluster, ready for streams with three replicas. It is shut down at
+// the test's end.
+func Cluster(t testing.TB) *NATSCluster {
+	t.Helper()
+	c := &NATSCluster{}
+	var ports [clusterSize]int
+	for i := range ports {
+		ports[i] = portFor(t)
+	}
+	for i := range ports {
+		var routes []*url.URL
+		for j := range ports {
+			if i != j {
+				c.routes[i][j] = NewProxy(t, fmt.Sprintf("127.0.0.1:%d", ports[j]))
+				routes = append(routes, &url.URL{Scheme: "nats-route", Host: c.routes[i][j].Addr()})
+			}
+		}
+		name := fmt.Sprintf("n%d", i)
+		c.Nodes = append(c.Nodes, NATS(t, func(o *NATSOptions) {
+			o.Log = testLog(t, name)
+			o.Tune = func(o *server.Options) {
+				o.ServerName, o.Routes = name, routes
+				o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[i], PoolSize: 1, NoAdvertise: true}
+			}
+		}))
+	}
+	c.Await(t)
+	return c
+}
+
+// Await waits until the nodes that run know each other and a leader. The server has no
+// signal for it.
+func (c *NATSCluster) Await(t testing.TB) {
+	t.Helper()
+	for end := time.Now().Add(readyTimeout); !c.ready(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the cluster of nats-servers has no leader")
+		}
+	}
+}
+
+func (c *NATSCluster) ready() bool {
+	up, led, current := 0, 0, 0
+	for _, n := range c.Nodes {
+		if n.srv == nil {
+			continue
+		}
+		up++
+		if n.srv.JetStreamIsLeader() {
+			led++
+		}
+		if n.srv.JetStreamIsCurrent() {
+			current++
+		}
+	}
+	for _, n := range c.Nodes {
+		if n.srv != nil && n.srv.NumRoutes() < up-1 {
+			return false
+		}
+	}
+	return led == 1 && current == up
+}
+
+// Leader returns the node that leads a stream, and its index, or nil and -1.
+func (c *NATSCluster) Leader(stream string) (*NATSServer, int) {
+	for i, n := range c.Nodes {
+		if n.srv != nil && n.srv.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, stream) {
+			return n, i
+		}
+	}
+	return nil, -1
+}
+
+// Cut makes the routes between nodes i and j swallow everything without a sign, until
+// restore closes them: the nodes then dial each other again, and what was on the way is
+// gone for good.
+func (c *NATSCluster) Cut(i, j int) (restore func()) {
+	pair := [2]*Proxy{c.routes[i][j], c.routes[j][i]}
+	for _, p := range pair {
+		p.Cut()
+	}
+	return func() {
+		for _, p := range pair {
+			p.Restore()
+		}
+	}
+}
+
+func portFor(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port
+}
