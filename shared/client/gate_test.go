@@ -25,7 +25,7 @@ type gate struct {
 	t     *testing.T
 	conns chan *peer
 	urls  chan string // address of each dial
-	deny  []byte      // a whole HTTP response: the handshake's answer instead of 101
+	deny  chan []byte // whole HTTP responses: the handshakes' answers while there are any
 }
 
 // peer is the gateway's end of one connection.
@@ -44,12 +44,14 @@ func (g *gate) dial(_ context.Context, _, addr string) (net.Conn, error) {
 }
 
 func (g *gate) serve(nc net.Conn) {
-	if g.deny != nil {
+	select {
+	case answer := <-g.deny:
 		buf := make([]byte, 4096)
 		_, _ = nc.Read(buf)
-		_, _ = nc.Write(g.deny)
+		_, _ = nc.Write(answer)
 		_ = nc.Close()
 		return
+	default:
 	}
 	p := &peer{t: g.t, nc: nc, header: http.Header{}, frames: make(chan ws.Frame, 10_000)}
 	defer close(p.frames)
@@ -217,8 +219,18 @@ type rig struct {
 // start runs body with a client made of o, inside a synctest bubble.
 func start(t *testing.T, o Options, body func(r *rig)) {
 	t.Helper()
+	startDenied(t, nil, o, body)
+}
+
+// startDenied is start with a gateway that answers the first handshake with denied.
+func startDenied(t *testing.T, denied []byte, o Options, body func(r *rig)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{T: t, g: &gate{t: t, conns: make(chan *peer, 100), urls: make(chan string, 10_000)}}
+		if denied != nil {
+			r.g.deny = make(chan []byte, 1)
+			r.g.deny <- denied
+		}
 		if o.Token == nil {
 			o.Token = func(context.Context) (string, error) { r.tokens++; return fmt.Sprintf("token-%d", r.tokens), nil }
 		}
