@@ -12,7 +12,7 @@ import (
 
 const (
 	tokenTimeout = 30 * time.Second
-	loginTimeout = 10 * time.Second // the gateway's reply
+	loginTimeout = 35 * time.Second // the reply: the gateway allows itself 10 s for the token and 20 s for the downlink
 	tokenRetry   = 5 * time.Second  // after a refresh that failed
 	firstBackoff = 250 * time.Millisecond
 	// stableAfter is how long a connection must live for the backoff to begin anew.
