@@ -24,7 +24,7 @@ const (
 	pingsOut      = 2
 	reconnectWait = 250 * time.Millisecond // between rounds over the known servers
 	jitter        = 500 * time.Millisecond // added to reconnectWait at random, so that a fleet spreads out
-	waitingEvery  = 3 * time.Second        // between log lines while there is no first connection
+	tellEvery     = 3 * time.Second        // between log lines while no server answers, or errors are reported
 )
 
 var (
@@ -124,7 +124,8 @@ type watcher struct {
 	connected chan struct{} // closed at the first connection
 
 	mu   sync.Mutex
-	last error // why the last attempt failed
+	last error     // why the last attempt failed
+	told time.Time // when the log last told of an error
 }
 
 func (w *watcher) options() []nats.Option {
@@ -164,35 +165,42 @@ func (w *watcher) options() []nats.Option {
 func (w *watcher) wait(ctx context.Context, nc *nats.Conn) error {
 	closed := nc.StatusChanged(nats.CLOSED)
 	defer nc.RemoveStatusListener(closed)
-	begin := time.Now()
-	every := time.NewTicker(waitingEvery)
-	defer every.Stop()
-	for {
-		select {
-		case <-w.connected:
-			return nil
-		case <-closed:
-			return ErrClosed
-		case <-ctx.Done():
-			return fmt.Errorf("connect to nats: %w", errors.Join(ctx.Err(), w.lastError()))
-		case <-every.C:
-			w.o.Log.Warn("waiting for nats", "name", w.o.Name, "since", time.Since(begin).Round(time.Second), "err", w.lastError())
-		}
+	select {
+	case <-w.connected:
+		return nil
+	case <-closed:
+		return ErrClosed
+	case <-ctx.Done():
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return fmt.Errorf("connect to nats: %w", errors.Join(ctx.Err(), w.last))
 	}
 }
 
 func (w *watcher) first() { w.once.Do(func() { close(w.connected) }) }
 
+// failed gets the error of each attempt to connect or to reconnect.
 func (w *watcher) failed(_ *nats.Conn, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if errors.Is(err, nats.ErrNoServers) && w.last == nil {
+		w.last = err
+		return // the very first attempt; the next one, in less than a second, says why
+	}
 	w.last = err
+	if w.tell() {
+		w.o.Log.Warn("waiting for nats", "name", w.o.Name, "err", err)
+	}
 }
 
-func (w *watcher) lastError() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.last
+// tell reports whether a log line is due. w.mu is held.
+func (w *watcher) tell() bool {
+	now := time.Now()
+	due := now.Sub(w.told) >= tellEvery
+	if due {
+		w.told = now
+	}
+	return due
 }
 
 func (w *watcher) disconnected(nc *nats.Conn, err error) {
@@ -214,7 +222,7 @@ func (w *watcher) reconnected(nc *nats.Conn) {
 
 // problem gets what nats.go finds out on the side. A slow consumer is reported once
 // each time it becomes slow, not once for each message that it lost.
-func (w *watcher) problem(_ *nats.Conn, sub *nats.Subscription, err error) {
+func (w *watcher) problem(nc *nats.Conn, sub *nats.Subscription, err error) {
 	if errors.Is(err, nats.ErrSlowConsumer) && sub != nil {
 		w.o.Log.Warn("nats subscription is too slow, messages were dropped", "name", w.o.Name)
 		if w.o.OnSlowConsumer != nil {
@@ -222,5 +230,13 @@ func (w *watcher) problem(_ *nats.Conn, sub *nats.Subscription, err error) {
 		}
 		return
 	}
-	w.o.Log.Warn("nats", "name", w.o.Name, "err", err)
+	if !nc.IsConnected() {
+		w.failed(nc, err)
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.tell() { // a missing right could fill the log with a line for each publish
+		w.o.Log.Warn("nats reports an error", "name", w.o.Name, "err", err)
+	}
 }
