@@ -45,7 +45,7 @@ lint: ## staticcheck and gofmt
 
 .PHONY: race
 race: ## every test under the race detector (needs a C compiler)
-	@$(call each,go test -race -gcflags=all=-d=checkptr=0 $(TESTFLAGS) -p $$([ $$m = scripts ] && echo 1 || echo 2) ./...)
+	@$(call each,go test -race $(TESTFLAGS) -p $$([ $$m = scripts ] && echo 1 || echo 2) ./...)
 
 .PHONY: deps
 deps: ## write edge/deps.txt and worker/deps.txt anew

@@ -103,8 +103,8 @@ const (
 	maxBody      = 1<<20 - 64<<10 // a frame of it fits into a NATS message of 1 MiB
 	leastBytes   = 1 << 20        // of a lane or a shard
 	mostBytes    = 1 << 50
-	maxBatch     = 5_000
-	maxDBName    = 63 // bytes, MongoDB's limit
+	maxBatch     = 512 // what JetStream lets a lane have unacknowledged (streams.Layout.AckPending)
+	maxDBName    = 63  // bytes, MongoDB's limit
 	notInDBNames = "/\\. \"$*<>:|?"
 )
 
