@@ -1,0 +1,82 @@
+package lane_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/wirepost/wirepost/worker/streams"
+)
+
+func TestOneMessageIsWorkedAtOnce(t *testing.T) {
+	s := newSystem(t, streams.Layout{Lanes: 1})
+	st := newStore()
+	s.start("w1", &business{st: st})
+	p := s.sender(users(1)...)
+	p.send(1)
+	st.await(s, 1)
+	slowest := time.Duration(0)
+	for i := 2; i <= 30; i++ { // 3 s: over the expiry of some pulls
+		time.Sleep(100 * time.Millisecond)
+		began := time.Now()
+		p.send(1)
+		st.await(s, i)
+		slowest = max(slowest, time.Since(began))
+	}
+	t.Logf("slowest of 30: %v", slowest)
+	s.emptied()
+	st.check(t, p.total())
+}
+
+func TestTwoWorkersShareTheLanes(t *testing.T) {
+	s := newSystem(t, streams.Layout{Lanes: 4})
+	st := newStore()
+	b1, b2 := &business{st: st}, &business{st: st}
+	w1, w2 := s.start("w1", b1), s.start("w2", b2)
+	const owned = "wirepost_worker_lanes_owned"
+	eventually(s, "two lanes each", func() bool { return w1.metric(t, owned) == 2 && w2.metric(t, owned) == 2 })
+	p := s.sender(users(4)...)
+	p.send(500)
+	st.await(s, p.total())
+	s.emptied()
+	st.check(t, p.total())
+	if b1.calls() == 0 || b2.calls() == 0 {
+		t.Errorf("batches: %d and %d, want both workers to work", b1.calls(), b2.calls())
+	}
+}
+
+// Workers come and go gracefully under load: nothing is lost, nothing waits for a
+// pin or a lease to end, and nobody works one message at a time.
+func TestWorkersComeAndGo(t *testing.T) {
+	s := newSystem(t, streams.Layout{Lanes: 4})
+	st := newStore()
+	p := s.sender(users(4)...)
+	stop := p.trickle()
+	w1 := s.start("w1", &business{st: st})
+	more := func(n int) {
+		t.Helper()
+		have, _ := st.count()
+		st.await(s, have+n)
+	}
+	more(100)
+	w2 := s.start("w2", &business{st: st})
+	const owned = "wirepost_worker_lanes_owned"
+	eventually(s, "two lanes each", func() bool { return w1.metric(t, owned) == 2 && w2.metric(t, owned) == 2 })
+	more(100)
+	w1.stop()
+	began := time.Now()
+	eventually(s, "all lanes", func() bool { return w2.metric(t, owned) == 4 })
+	if d := time.Since(began); d > ttl/2 {
+		t.Errorf("lanes of a worker that left are wanted after %v", d)
+	}
+	more(400)
+	b3 := &business{st: st}
+	w3 := s.start("w3", b3)
+	eventually(s, "two lanes each", func() bool { return w3.metric(t, owned) == 2 && w2.metric(t, owned) == 2 })
+	more(100)
+	stop()
+	st.await(s, p.total())
+	s.emptied()
+	st.check(t, p.total())
+	_, twice := st.count()
+	t.Logf("%d frames, %d of them worked twice", p.total(), twice)
+}

@@ -1,0 +1,72 @@
+package lane
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	lag       *prometheus.GaugeVec // by lane
+	owned     prometheus.Gauge
+	batch     prometheus.Histogram
+	worked    *prometheus.CounterVec // by lane
+	takeOvers prometheus.Counter
+	resets    *prometheus.CounterVec // by why
+	dead      prometheus.Counter
+	panics    prometheus.Counter
+	retries   prometheus.Counter
+}
+
+// The causes of a consumer reset.
+var causes = []string{"taken over", "run broken", "reconnected", "batch given up"}
+
+func newMetrics(reg prometheus.Registerer, lanes int) *metrics {
+	m := &metrics{
+		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "wirepost_worker_lane_lag",
+			Help: "Messages of a lane that this worker owns which are not committed yet; 0 for the lanes of others."}, []string{"lane"}),
+		owned: prometheus.NewGauge(prometheus.GaugeOpts{Name: "wirepost_worker_lanes_owned",
+			Help: "Lanes that are this worker's share."}),
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "wirepost_worker_lane_batch_messages",
+			Help: "Messages in a batch.", Buckets: prometheus.ExponentialBuckets(1, 2, 10)}),
+		worked: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "wirepost_worker_lane_messages_total",
+			Help: "Messages that were worked and acknowledged, by lane; those that came again count again."}, []string{"lane"}),
+		takeOvers: prometheus.NewCounter(prometheus.CounterOpts{Name: "wirepost_worker_lane_take_overs_total",
+			Help: "Times that this worker became the owner of a lane."}),
+		resets: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "wirepost_worker_lane_resets_total",
+			Help: "Resets of a lane's consumer to its ack floor, by cause."}, []string{"cause"}),
+		dead: prometheus.NewCounter(prometheus.CounterOpts{Name: "wirepost_worker_lane_dead_total",
+			Help: "Messages that went to the dead stream."}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "wirepost_worker_lane_panics_total",
+			Help: "Panics of the business that were caught."}),
+		retries: prometheus.NewCounter(prometheus.CounterOpts{Name: "wirepost_worker_lane_retries_total",
+			Help: "Times that a batch, a dead message or a lane's record had to be tried again."}),
+	}
+	for lane := range lanes {
+		m.lag.WithLabelValues(strconv.Itoa(lane))
+		m.worked.WithLabelValues(strconv.Itoa(lane))
+	}
+	for _, c := range causes {
+		m.resets.WithLabelValues(c)
+	}
+	reg.MustRegister(m.lag, m.owned, m.batch, m.worked, m.takeOvers, m.resets, m.dead, m.panics, m.retries)
+	return m
+}
+
+// laneMetrics are those of one lane.
+type laneMetrics struct {
+	*metrics
+	lag    prometheus.Gauge
+	worked prometheus.Counter
+}
+
+func (m *metrics) lane(n int) laneMetrics {
+	return laneMetrics{m, m.lag.WithLabelValues(strconv.Itoa(n)), m.worked.WithLabelValues(strconv.Itoa(n))}
+}
+
+func (m *metrics) takeOver(why string) {
+	m.resets.WithLabelValues(why).Inc()
+	if why == "taken over" {
+		m.takeOvers.Inc()
+	}
+}

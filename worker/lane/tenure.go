@@ -1,0 +1,331 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/wirepost/wirepost/shared/stream"
+)
+
+const (
+	// takeOverTimeout bounds the requests of one take-over.
+	takeOverTimeout = 5 * time.Second
+	// pauseLeast and pauseMost bound the pause before a lane that does not answer, or
+	// whose runs break, is tried again.
+	pauseLeast = 50 * time.Millisecond
+	pauseMost  = 2 * time.Second
+)
+
+// tenure is the time that this worker works, or waits to work, one lane.
+type tenure struct {
+	lane int
+	g    *Group
+	log  *slog.Logger
+	m    laneMetrics
+	work context.Context // of Business; ends when the grace of a stop is over, or at Abort
+
+	quit     chan struct{} // closed by stop, read by run and by the work goroutine
+	quitOnce sync.Once
+	lost     atomic.Bool // the batch at work is another worker's to repeat now
+
+	*shift // owned by run
+}
+
+// shift is what a tenure knows of its run. Owned by the goroutine of run; the work
+// goroutine uses ledger, and reads atWork, while busy.
+type shift struct {
+	feed   *feed
+	ledger ledger
+
+	reset    string // the pin id of the last reset; "" while the lane is not ours
+	unsettle string // why a reset is due; "" for none
+	want     uint64 // consumer sequence of the next message
+	last     uint64 // stream sequence of the last message taken
+	pending  uint64 // messages behind it
+
+	held    []item // taken and not begun
+	atWork  []item
+	busy    bool         // a work goroutine runs
+	done    chan outcome // written by the work goroutine
+	ending  bool         // quit was seen
+	links   uint64       // reconnects of the connection
+	breaks  int          // resets since the last commit
+	pauseTo time.Time    // nothing is asked before
+}
+
+func newTenure(g *Group, lane int, work context.Context) *tenure {
+	t := &tenure{
+		lane: lane, g: g, log: g.log.With("lane", lane), m: g.m.lane(lane), work: work, quit: make(chan struct{}),
+	}
+	t.shift = &shift{
+		feed:   newFeed(g.js, lane, g.cfg.Batch, g.cfg.PinnedTTL),
+		ledger: ledger{js: g.js, lane: lane}, done: make(chan outcome, 1), links: g.js.Conn().Stats().Reconnects,
+	}
+	return t
+}
+
+// stop lets the batch at work end, and the lane be released. It may be called often.
+func (t *tenure) stop() { t.quitOnce.Do(func() { close(t.quit) }) }
+
+// run returns when the lane was released, or the group aborted.
+func (t *tenure) run() {
+	defer t.m.lag.Set(0)
+	defer t.feed.close()
+	if err := t.feed.open(); err != nil {
+		t.log.Error("inbox of a lane", "error", err) // the connection is closed for good
+		t.pause()
+	}
+	tick := time.NewTicker(t.feed.expires / 4)
+	defer tick.Stop()
+	prolong := time.NewTicker(t.g.cfg.AckWait / 3)
+	defer prolong.Stop()
+	quit, over := t.quit, t.work.Done()
+	for {
+		if t.ending && !t.busy {
+			t.release()
+			return
+		}
+		t.step()
+		select {
+		case m := <-t.feed.in:
+			t.take(m)
+			t.drain()
+		case o := <-t.done:
+			t.finish(o)
+		case <-tick.C:
+			t.check()
+		case <-prolong.C:
+			t.prolong()
+		case <-quit:
+			t.ending, quit = true, nil
+		case <-over:
+			t.ending, over = true, nil
+		}
+	}
+}
+
+// step does what can be done now: settle a doubtful run, begin a batch, ask for more.
+func (t *tenure) step() {
+	if t.ending || time.Now().Before(t.pauseTo) {
+		return
+	}
+	if t.unsettle != "" && !t.busy {
+		t.takeOver()
+	}
+	if t.unsettle == "" && !t.busy && len(t.held) > 0 {
+		t.begin()
+	}
+	held := len(t.held)
+	if t.unsettle != "" {
+		held = t.feed.batch // nothing new before the reset, but the pin must live
+	}
+	if err := t.feed.pull(held); err != nil {
+		t.pause()
+	}
+}
+
+// drain takes what has come without waiting, so that batches grow under load.
+func (t *tenure) drain() {
+	for range t.g.cfg.Batch {
+		select {
+		case m := <-t.feed.in:
+			t.take(m)
+		default:
+			return
+		}
+	}
+}
+
+func (t *tenure) take(m *nats.Msg) {
+	is, err := t.feed.status(m)
+	switch {
+	case errors.Is(err, errPinLost):
+		t.lose()
+		return
+	case errors.Is(err, errNobody):
+		t.lookForConsumer()
+		return
+	case is:
+		t.measure()
+		return
+	}
+	d, ok := parseDelivery(m.Reply)
+	if !ok {
+		return // not JetStream's: nobody else should know the inbox
+	}
+	if pin := m.Header.Get(pinHeader); pin != t.reset {
+		t.feed.pin = pin
+		t.unsettled("taken over")
+		return
+	}
+	if t.unsettle != "" {
+		return // comes again after the reset
+	}
+	if d.deliveries != 1 || d.consumerSeq != t.want || d.streamSeq <= t.last {
+		t.unsettled("run broken")
+		return
+	}
+	t.want, t.last, t.pending = d.consumerSeq+1, d.streamSeq, d.pending
+	t.held = append(t.held, newItem(t.lane, m, d))
+}
+
+// unsettled drops what was fetched; the next step resets the consumer as soon as no
+// batch is at work.
+func (t *tenure) unsettled(why string) {
+	if t.unsettle == "" {
+		t.unsettle = why
+	}
+	t.held = nil
+}
+
+// lose is the end of the ownership, by the server's word. The tenure goes on waiting.
+func (t *tenure) lose() {
+	t.lost.Store(true)
+	t.held, t.reset, t.unsettle, t.feed.pin = nil, "", "", ""
+	if err := t.feed.open(); err != nil {
+		t.pause()
+	}
+}
+
+// pause puts the next try off, longer each time until a batch is committed.
+func (t *tenure) pause() {
+	t.breaks++
+	t.pauseTo = time.Now().Add(min(pauseLeast<<min(t.breaks, 10), pauseMost))
+}
+
+// check is done some times in the life of a pin.
+func (t *tenure) check() {
+	nc := t.g.js.Conn()
+	if links := nc.Stats().Reconnects; links != t.links && nc.IsConnected() {
+		t.links = links
+		if t.reset != "" {
+			t.unsettled("reconnected") // what was under way may be gone
+		} else if err := t.feed.open(); err != nil {
+			t.pause()
+		}
+	}
+	t.measure()
+}
+
+func (t *tenure) measure() {
+	if t.reset == "" {
+		t.m.lag.Set(0)
+		return
+	}
+	t.m.lag.Set(float64(t.pending) + float64(len(t.held)+len(t.atWork)))
+}
+
+// lookForConsumer finds out why nobody answers: a leader is being elected, or the
+// stream or its consumer is gone.
+func (t *tenure) lookForConsumer() {
+	t.pause()
+	ctx, cancel := context.WithTimeout(t.work, callTimeout)
+	defer cancel()
+	_, err := t.g.js.Consumer(ctx, stream.Up(t.lane), stream.Consumer)
+	if missing(err) {
+		t.lose()
+		t.g.cfg.Missing("consumer of " + stream.Up(t.lane))
+	}
+}
+
+// takeOver makes the run ours: what may have been in flight is known, the record says
+// who owns, the consumer stands at its ack floor. It is done again when it fails.
+func (t *tenure) takeOver() {
+	ctx, cancel := context.WithTimeout(t.work, takeOverTimeout)
+	defer cancel()
+	err := t.settle(ctx)
+	switch {
+	case err == nil:
+		t.m.takeOver(t.unsettle)
+		t.log.Info("lane begun at its ack floor", "why", t.unsettle, "one_at_a_time_until", t.ledger.rec.Until)
+		t.reset, t.unsettle, t.want, t.last = t.feed.pin, "", 1, 0
+		if t.breaks > 0 {
+			t.pause()
+		}
+		t.breaks++
+	case errors.Is(err, errReplaced):
+		t.lose()
+	case t.work.Err() != nil:
+	default:
+		t.log.Warn("take-over of a lane failed, trying again", "error", err)
+		if missing(err) {
+			t.g.cfg.Missing(stream.Up(t.lane) + " or bucket " + stream.Suspects)
+		}
+		t.pause()
+	}
+}
+
+func (t *tenure) settle(ctx context.Context) error {
+	if err := t.feed.open(); err != nil {
+		return err
+	}
+	c, err := t.g.js.Consumer(ctx, stream.Up(t.lane), stream.Consumer)
+	if err != nil {
+		return err
+	}
+	if err := t.ledger.load(ctx); err != nil {
+		return err
+	}
+	if err := t.ledger.store(ctx, t.inherit(c.CachedInfo())); err != nil {
+		return err
+	}
+	_, err = t.g.js.ResetConsumer(ctx, stream.Up(t.lane), stream.Consumer)
+	return err
+}
+
+// inherit returns the record of the new owner. After a death, what was in flight is
+// worked one message at a time.
+func (t *tenure) inherit(c *jetstream.ConsumerInfo) record {
+	me := t.g.cfg.Worker + "/" + t.g.nonce
+	old := t.ledger.rec
+	if !old.Consumer.Equal(c.Created) {
+		old = record{Owner: old.Owner, Clean: old.Clean} // its sequences are another stream's
+	}
+	next := record{Owner: me, Consumer: c.Created, Until: old.Until, Suspect: old.Suspect, Count: old.Count}
+	if !old.Clean && old.Owner != me && (c.NumAckPending > 0 || c.Delivered.Stream > c.AckFloor.Stream) {
+		next.Until = max(next.Until, c.Delivered.Stream)
+	}
+	if next.Until <= c.AckFloor.Stream {
+		next.Until, next.Suspect, next.Count = 0, 0, 0
+	}
+	return next
+}
+
+// release hands the lane to whoever asks for it.
+func (t *tenure) release() {
+	t.feed.close()
+	if t.reset == "" || t.g.abort.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.g.abort, callTimeout)
+	defer cancel()
+	if err := t.g.js.Conn().FlushWithContext(ctx); err != nil { // the acks before the reset
+		t.log.Warn("lane was not released, it is free when its pin ends", "error", err)
+		return
+	}
+	rec := t.ledger.rec
+	rec.Clean = true
+	if rec.Suspect != 0 {
+		rec.Count = max(rec.Count-1, 0) // the worker lives
+	}
+	err := t.ledger.store(ctx, rec)
+	if errors.Is(err, errReplaced) {
+		return
+	}
+	if err == nil {
+		var s jetstream.Stream
+		if s, err = t.g.js.Stream(ctx, stream.Up(t.lane)); err == nil {
+			err = s.UnpinConsumer(ctx, stream.Consumer, stream.Group)
+		}
+	}
+	if err != nil {
+		t.log.Warn("lane was not released, it is free when its pin ends", "error", err)
+	}
+}
