@@ -51,12 +51,17 @@ type NATS struct {
 	CAFile string `env:"NATS_CA"`
 }
 
-// Layout must be the same at every edge and worker of a system.
+// Layout says what the downlink and the uplink look like. Lanes and Shards must be the
+// same at every edge and worker of a system.
 type Layout struct {
 	// Lanes of the uplink. More let more workers share the work; each is a stream.
 	Lanes int `env:"LANES" envDefault:"8"`
 	// Shards of the downlink. One carries some 50,000 frames/s; each is a stream.
 	Shards int `env:"SHARDS" envDefault:"4"`
+	// Sweep is how often an edge proves that none of its users missed a frame, and moves
+	// the resume tokens of those who are quiet. It must be well below the workers'
+	// DOWNLINK_MAX_AGE, or quiet users cannot resume. More often costs NATS a read a user.
+	Sweep time.Duration `env:"SWEEP_INTERVAL" envDefault:"1m"`
 }
 
 // Token says which tokens are accepted. At least one kind of key is needed; there is
@@ -160,6 +165,7 @@ func (cfg *Config) check(c *process.Checks) {
 	c.File("NATS_CA", cfg.NATS.CAFile)
 	c.Between("LANES", int64(cfg.Layout.Lanes), 1, maxLanes)
 	c.Between("SHARDS", int64(cfg.Layout.Shards), 1, maxShards)
+	c.Lasts("SWEEP_INTERVAL", cfg.Layout.Sweep, time.Second, time.Hour)
 	c.Lasts("HEARTBEAT", cfg.Sockets.Heartbeat, 100*time.Millisecond, time.Hour)
 	c.Between("MAX_FRAME", int64(cfg.Sockets.MaxFrame), minFrame, maxFrame)
 	c.Between("DRAIN_RATE", int64(cfg.Sockets.DrainRate), 1, 1_000_000)
