@@ -174,7 +174,7 @@ func (p *peer) noConversations() {
 
 func (p *peer) send(m protocol.Message) {
 	p.t.Helper()
-	_ = p.nc.SetWriteDeadline(time.Now().Add(time.Minute))
+	_ = p.nc.SetWriteDeadline(time.Now().Add(10 * time.Minute))
 	if err := ws.WriteFrame(p.nc, ws.NewTextFrame(m.Append(nil))); err != nil {
 		p.t.Errorf("gateway write: %v", err)
 	}

@@ -343,7 +343,7 @@ func TestBackPressure(t *testing.T) {
 				p.send(chat("a", seq))
 			}
 		}()
-		time.Sleep(30 * time.Second) // the bubble's clock
+		time.Sleep(5 * time.Minute) // the bubble's clock; the silence of a socket that is not read is no sign of death
 		select {
 		case <-wrote:
 			t.Error("the client read everything")
@@ -355,5 +355,29 @@ func TestBackPressure(t *testing.T) {
 			}
 		}
 		<-wrote
+	})
+}
+
+// The token of a login reply may stand for frames that are still to be replayed.
+func TestTokenOfAResumedLoginIsNotSaved(t *testing.T) {
+	start(t, Options{State: &State{Cursors: map[string]int64{"a": 1}, Resume: "old"}}, func(r *rig) {
+		p, _ := r.g.login(true, "end-of-replay")
+		event[Connected](r)
+		p.send(resumeTo(chat("a", 2), "t2"))
+		messages(r, "a/2")
+		if tok := r.c.State().Resume; tok != "t2" {
+			t.Errorf("token %q, want t2", tok)
+		}
+		p.close(1001)
+		event[Disconnected](r)
+		if _, req := r.g.login(true, "end-of-replay"); req.Resume != "t2" {
+			t.Errorf("resumes with %q, want t2", req.Resume)
+		}
+		if ev := event[Connected](r); !ev.Resumed {
+			t.Errorf("%+v", ev)
+		}
+		if tok := r.c.State().Resume; tok != "t2" {
+			t.Errorf("token %q after the login, want t2", tok)
+		}
 	})
 }
