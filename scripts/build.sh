@@ -1,17 +1,43 @@
 #!/bin/sh
 # go build with visible progress: build.sh <arguments of go build>. A first build with
 # empty caches takes minutes on a small machine, most of them in few large packages.
+tty=
+[ ! -t 1 ] || tty=1
+fetched=0 built=0 code=1 shown=
+
+clear() {
+	[ -z "$shown" ] || printf '\r%78s\r' ''
+	shown=
+}
+
+show() {
+	if [ -n "$tty" ]; then
+		clear
+		printf '%.78s' "  $1"
+		shown=1
+	elif [ $(((fetched + built) % 50)) -eq 0 ]; then
+		echo "  $1"
+	fi
+}
+
 {
 	go build -v "$@" 2>&1
 	echo "exit $?"
-} | awk -v tty="$([ -t 1 ] && echo 1)" '
-	/^exit [0-9]+$/ { code = $2; next }
-	/^go: downloading / { got++; show("downloaded " got " modules, " $3); next }
-	/^[A-Za-z0-9_.~\/-]+$/ { built++; show("compiled " built " packages, " $0); next }
-	{ clear(); print }
-	function clear() { if (tty && wide) printf "\r%*s\r", wide, ""; wide = 0 }
-	function show(s) {
-		if (tty) { clear(); s = substr("  " s, 1, 78); printf "%s", s; wide = length(s); fflush() }
-		else if ((got + built) % 50 == 0) { print "  " s; fflush() }
-	}
-	END { clear(); exit code }'
+} | {
+	while IFS= read -r line; do
+		case $line in
+		"exit "[0-9]*) code=${line#exit } ;;
+		"go: downloading "*)
+			fetched=$((fetched + 1))
+			show "downloaded $fetched modules, ${line#go: downloading }"
+			;;
+		*[!A-Za-z0-9_.~/-]* | '') clear; printf '%s\n' "$line" ;;
+		*)
+			built=$((built + 1))
+			show "compiled $built packages, now $line"
+			;;
+		esac
+	done
+	clear
+	exit "$code"
+}
