@@ -95,6 +95,7 @@ func TestWrongValues(t *testing.T) {
 		{"JWT_PUBLIC_KEY_FILE", "/does/not/exist", "must be a readable file"},
 		{"JWT_PUBLIC_KEY_FILE", "config.go", "no PEM block"},
 		{"JWT_JWKS_URL", "id.example/hunter2", "must be a URL"},
+		{"SWEEP_INTERVAL", "1ms", "must be from 1s"},
 		{"HEARTBEAT", "25", `must be a duration such as 500ms, 25s or 10m, is "25"`},
 		{"HEARTBEAT", "1ms", "must be from 100ms"},
 		{"MAX_FRAME", "100", "must be from 1024"},

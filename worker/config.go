@@ -79,7 +79,8 @@ type Work struct {
 	// must fit into the edges' MAX_FRAME with some room for the other fields.
 	BodyLimit int `env:"BODY_LIMIT" envDefault:"65536"`
 	// Batch is how many messages of a lane are stored at once at most. More is cheaper a
-	// message under load, and delays the first of them.
+	// message under load, and delays the first of them. The same at every worker, because
+	// it is part of the consumers that they create.
 	Batch int `env:"BATCH" envDefault:"256"`
 }
 
@@ -103,7 +104,7 @@ const (
 	maxBody      = 1<<20 - 64<<10 // a frame of it fits into a NATS message of 1 MiB
 	leastBytes   = 1 << 20        // of a lane or a shard
 	mostBytes    = 1 << 50
-	maxBatch     = 512 // what JetStream lets a lane have unacknowledged (streams.Layout.AckPending)
+	maxBatch     = 1_000 // twice as many may be unacknowledged, each as large as MAX_FRAME
 	maxDBName    = 63  // bytes, MongoDB's limit
 	notInDBNames = "/\\. \"$*<>:|?"
 )
