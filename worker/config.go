@@ -105,7 +105,7 @@ const (
 	leastBytes   = 1 << 20        // of a lane or a shard
 	mostBytes    = 1 << 50
 	maxBatch     = 1_000 // twice as many may be unacknowledged, each as large as MAX_FRAME
-	maxDBName    = 63  // bytes, MongoDB's limit
+	maxDBName    = 63    // bytes, MongoDB's limit
 	notInDBNames = "/\\. \"$*<>:|?"
 )
 
