@@ -47,6 +47,7 @@ type Slot[R comparable] struct {
 	Conn     uint64 // ConnHash of its connection id
 	Last     uint64 // the position up to which it has everything
 	Joining  bool   // it does not get live frames yet
+	Owed     bool   // it missed something and has not been told
 }
 
 var connSeed = maphash.MakeSeed()

@@ -1,0 +1,130 @@
+package downlink
+
+import (
+	"time"
+
+	"github.com/wirepost/wirepost/shared/subject"
+	"github.com/wirepost/wirepost/shared/userid"
+)
+
+// attach subscribes for a user's first receiver, then asks for a marker: whatever is
+// stored behind it reaches this subscription, whatever is stored before is read.
+func (h *hub) attach(l *letter) {
+	sh := h.shards[subject.Shard(l.user, h.d.cfg.Shards)]
+	u := sh.users.Get(l.user)
+	if u == nil {
+		var err error
+		if u, err = h.subscribe(sh, l.user); err != nil {
+			h.d.m.attachFailed[failedNotReady].Inc()
+			l.receiver.AttachFailed(ErrNotReady)
+			return
+		}
+	}
+	h.touch(sh, u)
+	if !u.Join(slot{Receiver: l.receiver, Conn: l.conn, Joining: true}) {
+		h.d.m.attachFailed[failedTooMany].Inc()
+		l.receiver.AttachFailed(ErrTooManyConnections)
+		return
+	}
+	u.X.wait().joiners++
+	sh.pending = append(sh.pending, job{kind: join, user: u.ID, receiver: l.receiver, conn: l.conn, resume: l.resume, since: time.Now()})
+}
+
+func (h *hub) subscribe(sh *shard, id userid.ID) (*user, error) {
+	subj := subject.Live(sh.n, id)
+	sub, err := h.subs.ChanSubscribe(subj, h.live)
+	if err != nil { // closed for good
+		return nil, err
+	}
+	if _, own, err := subject.ParseLive(sub.Subject); err == nil {
+		id = own // the same id; its string is a part of the subject's
+	}
+	u := sh.users.Add(id)
+	u.X = perUser{sub: sub, gen: sh.gen}
+	return u, nil
+}
+
+func (h *hub) detach(l *letter) {
+	sh := h.shards[subject.Shard(l.user, h.d.cfg.Shards)]
+	if u := sh.users.Get(l.user); u != nil {
+		h.leave(sh, u, l.receiver)
+	}
+}
+
+// leave removes a receiver, and the user with the last one. u is invalid afterwards.
+func (h *hub) leave(sh *shard, u *user, r Receiver) {
+	gone, ok := u.Leave(r)
+	if !ok {
+		return
+	}
+	if gone.Joining {
+		u.X.busy.joiners--
+	}
+	if u.Len() > 0 {
+		h.flush(sh, u)
+		return
+	}
+	if b := u.X.busy; b != nil {
+		h.drop(b, len(b.hold))
+	}
+	_ = u.X.sub.Unsubscribe() // fails only when the connection is closed
+	sh.users.Remove(u)
+}
+
+// expire fails receivers that waited for too long.
+func (h *hub) expire(sh *shard, now time.Time) {
+	jobs := [][]job{sh.pending}
+	if sh.flying != nil {
+		jobs = append(jobs, sh.flying.jobs)
+	}
+	for _, some := range jobs {
+		for i := range some {
+			j := &some[i]
+			if j.kind != join || now.Sub(j.since) < Patience {
+				continue
+			}
+			u := sh.users.Get(j.user)
+			if u == nil {
+				continue
+			}
+			if s := u.Find(j.receiver); s != nil && s.Joining && s.Conn == j.conn {
+				h.leave(sh, u, j.receiver)
+				h.d.m.attachFailed[failedNotReady].Inc()
+				j.receiver.AttachFailed(ErrNotReady)
+			}
+		}
+	}
+}
+
+// joined gives a receiver its first position: to is the marker's sequence.
+func (h *hub) joined(sh *shard, o *outcome, to uint64) {
+	j := &o.job
+	u := sh.users.Get(j.user)
+	if u == nil {
+		return
+	}
+	s := u.Find(j.receiver)
+	if s == nil || !s.Joining || s.Conn != j.conn {
+		return
+	}
+	h.touch(sh, u)
+	s.Joining = false
+	u.X.busy.joiners--
+	h.d.m.resumes[o.why].Inc()
+	resumed := o.why == resumedOK
+	if !resumed || len(o.frames) == 0 {
+		s.Receiver.Attached(resumed, sh.token(to))
+	} else {
+		s.Last = j.from
+		s.Receiver.Attached(true, sh.token(j.from))
+		for i := range o.frames {
+			h.deliverTo(s, &o.frames[i])
+		}
+		s.Receiver.Moved(sh.token(to))
+	}
+	s.Last = to
+	if u.X.pos == 0 {
+		u.X.pos = to
+	}
+	h.flush(sh, u)
+}

@@ -1,0 +1,196 @@
+package downlink
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/wirepost/wirepost/shared/userid"
+)
+
+const (
+	tickEvery = 250 * time.Millisecond
+	liveBatch = 512 // live frames between two looks at the mailbox
+)
+
+// hub is one goroutine of the downlink: it owns some shards and their users, and gets
+// the live frames of these by one connection.
+type hub struct {
+	d     *Downlink
+	subs  *nats.Conn     // subscriptions and markers, in this order on the wire
+	reads *nats.Conn     // direct gets, which block the server's reading of a connection
+	live  chan *nats.Msg // written by nats.go, read by run; never closed
+	box   mailbox
+
+	// Owned by run.
+	life    context.Context
+	shards  []*shard // by number; nil for those of other hubs
+	held    int      // bytes in holds
+	clogged bool     // live was full: frames may have been dropped
+	probers sync.WaitGroup
+}
+
+type letterKind uint8
+
+const (
+	attach letterKind = iota
+	detach
+	reconnected
+	marked // a round's marker was answered
+	proven // results of a round
+	ended  // a round is over
+)
+
+type letter struct {
+	kind     letterKind
+	user     userid.ID
+	receiver Receiver
+	conn     uint64
+	resume   string
+
+	round *round  // of marked, proven, ended
+	mark  mark    // of marked
+	res   results // of proven
+}
+
+// mailbox takes letters from any goroutine; nothing waits.
+type mailbox struct {
+	wake chan struct{} // capacity 1
+
+	mu    sync.Mutex
+	q     []letter
+	spare []letter // owned by the hub
+}
+
+func (b *mailbox) put(l letter) {
+	b.mu.Lock()
+	b.q = append(b.q, l)
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns what came; it is valid until the next take.
+func (b *mailbox) take() []letter {
+	clear(b.spare)
+	if cap(b.spare) > 4096 { // of a burst
+		b.spare = nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.q
+	b.q = b.spare[:0]
+	b.spare = q
+	return q
+}
+
+func newHub(d *Downlink, n int) *hub {
+	h := &hub{d: d, live: make(chan *nats.Msg, liveQueue), shards: make([]*shard, d.cfg.Shards), box: mailbox{wake: make(chan struct{}, 1)}}
+	for i := n; i < d.cfg.Shards; i += d.cfg.Hubs {
+		h.shards[i] = newShard(h, i)
+	}
+	return h
+}
+
+func (h *hub) run(ctx context.Context) {
+	h.life = ctx
+	defer h.probers.Wait()
+	ticker := time.NewTicker(tickEvery)
+	defer ticker.Stop()
+	h.tick(time.Now())
+	for {
+		select {
+		case m := <-h.live:
+			h.liveFrames(m)
+		case <-h.box.wake:
+			letters := h.box.take()
+			for i := range letters {
+				h.open(&letters[i])
+			}
+			h.kickAll()
+		case now := <-ticker.C:
+			h.tick(now)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (h *hub) open(l *letter) {
+	switch l.kind {
+	case attach:
+		h.attach(l)
+	case detach:
+		h.detach(l)
+	case reconnected:
+		h.d.m.disturbed[disturbedReconnect].Inc()
+		h.sweepAll()
+	case marked:
+		h.marked(l.round, l.mark)
+	case proven:
+		h.proven(l.round, &l.res)
+	case ended:
+		h.shards[l.round.shard].flying = nil
+	}
+}
+
+// reconnected runs on a goroutine of nats.go.
+func (h *hub) reconnected() { h.box.put(letter{kind: reconnected}) }
+
+// liveFrames works m and what lies behind it. The channel takes no more than its
+// capacity, nats.go drops what does not fit: when it is seen full, and only then, frames
+// may be gone, and everybody is swept as soon as it is half empty.
+func (h *hub) liveFrames(m *nats.Msg) {
+	for n := min(len(h.live), liveBatch); ; n-- {
+		if len(h.live) >= cap(h.live)-1 {
+			h.clogged = true
+		}
+		h.frame(m)
+		if n == 0 {
+			break
+		}
+		m = <-h.live
+	}
+	if h.clogged && len(h.live) < cap(h.live)/2 {
+		h.clogged = false
+		h.d.m.disturbed[disturbedSlow].Inc()
+		h.d.cfg.Log.Warn("downlink was too slow, frames may have been dropped: sweeping")
+		h.sweepAll()
+	}
+	h.kickAll()
+}
+
+func (h *hub) tick(now time.Time) {
+	users := 0
+	for _, sh := range h.shards {
+		if sh == nil {
+			continue
+		}
+		users += sh.users.Len()
+		h.expire(sh, now)
+		h.resync(sh, int(math.Ceil(float64(h.d.cfg.ResyncPerSecond)*tickEvery.Seconds())))
+		if now.After(sh.sweep.due) {
+			h.startSweep(sh, now)
+		}
+		if now.Sub(sh.marked) >= idleMark {
+			sh.probe = true
+		}
+	}
+	h.d.m.held.Set(float64(h.held))
+	h.d.m.queued.Set(float64(len(h.live)))
+	h.d.m.setUsers(h, users)
+	h.kickAll()
+}
+
+func (h *hub) kickAll() {
+	for _, sh := range h.shards {
+		if sh != nil && sh.flying == nil {
+			h.kick(sh)
+		}
+	}
+}

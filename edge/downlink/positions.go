@@ -1,0 +1,266 @@
+package downlink
+
+import (
+	"time"
+	"unique"
+)
+
+// touch brings a user into the current incarnation: positions begin at its base, live
+// receivers are owed the news. Every access to a user begins with it.
+func (h *hub) touch(sh *shard, u *user) {
+	if u.X.gen == sh.gen {
+		return
+	}
+	u.X.gen = sh.gen
+	if u.X.pos != 0 {
+		u.X.pos = sh.base
+	}
+	for i := range u.Len() {
+		if s := u.At(i); !s.Joining {
+			s.Last, s.Owed = sh.base, true
+		}
+	}
+	b := u.X.busy
+	if b == nil {
+		return
+	}
+	b.waiting, b.lost = forNothing, false
+	old := b.hold
+	b.hold = nil
+	for i := range old { // of the old incarnation: they come without a token now
+		e := &old[i]
+		h.held -= len(e.raw)
+		b.bytes -= len(e.raw)
+		if e.at.in == sh.in && e.at.seq > sh.base {
+			h.keep(u, e)
+		} else {
+			h.pass(u, e)
+		}
+	}
+	h.flush(sh, u)
+}
+
+// marked learns from a round's marker which incarnation lives.
+func (h *hub) marked(r *round, m mark) {
+	sh := h.shards[r.shard]
+	sh.marked = time.Now()
+	if m.late && sh.name != "" {
+		h.d.m.disturbed[disturbedLate].Inc()
+		h.startSweep(sh, sh.marked)
+	}
+	if m.same {
+		sh.high = max(sh.high, m.seq)
+		return
+	}
+	known := sh.name != ""
+	sh.name = m.name
+	sh.in = unique.Make(incarnation{epoch: m.down.Epoch, shard: m.down.Shard})
+	seen := sh.high
+	sh.base, sh.high = m.seq, m.seq
+	sh.sweep.due = sh.marked.Add(h.d.cfg.SweepEvery)
+	if !known {
+		return
+	}
+	sh.gen++
+	h.d.m.epochs.Inc()
+	h.d.cfg.Log.Warn("downlink shard began anew, all its clients are told to sync", "stream", m.name, "at", m.seq, "seen", seen)
+	sh.owed.start(sh.users.Len())
+}
+
+// resync tells up to n owed users of their loss, and looks at so many more that a walk
+// over a million users takes a minute.
+func (h *hub) resync(sh *shard, n int) {
+	for look := 64 * n; n > 0 && look > 0; look-- {
+		u := sh.owed.next(&sh.users)
+		if u == nil {
+			return
+		}
+		h.touch(sh, u)
+		told := false
+		for i := range u.Len() {
+			if s := u.At(i); s.Owed && !s.Joining {
+				s.Owed, told = false, true
+				s.Receiver.Resync(sh.token(max(s.Last, u.X.pos)))
+			}
+		}
+		if told {
+			h.d.m.resyncs.Inc()
+			n--
+		}
+	}
+}
+
+// lose notes that frames up to the marker may be lost for good. Positions go there, what
+// is left of them is handed over without a token.
+func (h *hub) lose(sh *shard, u *user, left []entry, to uint64) {
+	h.d.m.lost.Inc()
+	for i := range u.Len() {
+		if s := u.At(i); !s.Joining {
+			s.Owed = true
+			for k := range left {
+				h.deliverTo(s, &left[k])
+			}
+			s.Last = max(s.Last, to)
+		}
+	}
+	u.X.pos = max(u.X.pos, to)
+	sh.owed.start(sh.users.Len())
+}
+
+// advance moves a user to a proven position.
+func (h *hub) advance(sh *shard, u *user, to uint64) {
+	if to <= u.X.pos {
+		return
+	}
+	u.X.pos = to
+	for i := range u.Len() {
+		if s := u.At(i); !s.Joining && s.Last < to {
+			s.Last = to
+			if !s.Owed {
+				s.Receiver.Moved(sh.token(to))
+			}
+		}
+	}
+}
+
+// proven works the results of a round.
+func (h *hub) proven(r *round, res *results) {
+	sh := h.shards[r.shard]
+	for i := range res.outcomes {
+		o := &res.outcomes[i]
+		switch o.job.kind {
+		case join:
+			h.joined(sh, o, res.to)
+		case repair:
+			h.repaired(sh, o, res.to)
+		case check:
+			h.checked(sh, o)
+		}
+	}
+	if res.swept != nil && r.gen == sh.gen {
+		for i := range res.swept {
+			h.swept(sh, &res.swept[i], res)
+		}
+	}
+	if res.age > 0 { // of the oldest frame, when frames are evicted
+		h.retain(sh, res.age)
+	}
+}
+
+// repaired hands over what was missed.
+func (h *hub) repaired(sh *shard, o *outcome, to uint64) {
+	u := sh.users.Get(o.job.user)
+	if u == nil || o.job.gen != sh.gen {
+		return
+	}
+	b := u.X.busy
+	if b == nil || b.waiting != forRepair {
+		return
+	}
+	b.waiting = forNothing
+	if o.why != resumedOK {
+		h.lose(sh, u, o.frames, to)
+	} else {
+		for i := range o.frames {
+			h.d.m.repaired.Inc()
+			h.deliver(u, &o.frames[i])
+		}
+		h.advance(sh, u, to)
+	}
+	h.flush(sh, u)
+}
+
+// checked: nothing was evicted between the position and the held frame, or it was.
+func (h *hub) checked(sh *shard, o *outcome) {
+	u := sh.users.Get(o.job.user)
+	if u == nil || o.job.gen != sh.gen {
+		return
+	}
+	b := u.X.busy
+	if b == nil || b.waiting != forCheck {
+		return
+	}
+	b.waiting = forNothing
+	if o.why == resumedOK {
+		for i := range b.hold {
+			if b.hold[i].at.seq == o.job.upto {
+				b.hold[i].checked = true
+			}
+		}
+	} else {
+		h.repair(sh, u) // reads what is left of it, and knows what is not
+		return
+	}
+	h.flush(sh, u)
+}
+
+// sweepAll proves all positions as soon as possible.
+func (h *hub) sweepAll() {
+	now := time.Now()
+	for _, sh := range h.shards {
+		if sh != nil {
+			h.startSweep(sh, now)
+		}
+	}
+}
+
+func (h *hub) startSweep(sh *shard, now time.Time) {
+	if sh.sweep.every == 0 {
+		sh.sweep.every = h.d.cfg.SweepEvery
+	}
+	sh.sweep.due = now.Add(sh.sweep.every)
+	if sh.name == "" || sh.users.Len() == 0 {
+		return
+	}
+	h.d.m.sweeps.Inc()
+	sh.sweep.start(sh.users.Len())
+}
+
+// sweepInto adds up to n users to a round.
+func (h *hub) sweepInto(sh *shard, r *round, n int) {
+	r.ages = sh.sweep.at == sh.users.Len() || sh.sweep.at == 0
+	for len(r.swept) < n {
+		u := sh.sweep.next(&sh.users)
+		if u == nil {
+			return
+		}
+		h.touch(sh, u)
+		if b := u.X.busy; b != nil && (b.joiners > 0 || b.waiting != forNothing) {
+			h.spoil(b) // it is read once more when that is done
+			continue
+		}
+		if u.X.pos != 0 {
+			r.swept = append(r.swept, sweptUser{user: u.ID, pos: u.X.pos})
+		}
+	}
+}
+
+// swept works one user of a sweep.
+func (h *hub) swept(sh *shard, w *sweptUser, res *results) {
+	u := sh.users.Get(w.user)
+	if u == nil || u.X.gen != sh.gen || u.X.pos == 0 {
+		return
+	}
+	if b := u.X.busy; b != nil && b.waiting != forNothing {
+		h.spoil(b)
+		return
+	}
+	switch {
+	case w.last > u.X.pos: // a live frame is on its way, or was lost
+		h.d.m.sweptBehind.Inc()
+		h.repair(sh, u)
+	case w.last == 0 && res.first > u.X.pos+1:
+		h.lose(sh, u, nil, res.to)
+	default:
+		h.advance(sh, u, res.to)
+	}
+}
+
+// retain adapts the sweep to how long the stream keeps frames: a position must be proven
+// again before what lies behind it is evicted.
+func (h *hub) retain(sh *shard, age time.Duration) {
+	sh.sweep.every = max(min(h.d.cfg.SweepEvery, age/3), min(h.d.cfg.SweepEvery, time.Second))
+	if due := time.Now().Add(sh.sweep.every); due.Before(sh.sweep.due) {
+		sh.sweep.due = due
+	}
+}

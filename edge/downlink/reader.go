@@ -1,0 +1,222 @@
+package downlink
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	directGet = "$JS.API.DIRECT.GET." // and the stream's name: ADR-31, batches since nats-server 2.11
+
+	readTimeout  = 2 * time.Second // without any part of an answer
+	readPatience = 4 * time.Second // for a read altogether, stale replicas included
+	freshFor     = time.Second     // see firstFrom
+	lastsBytes   = 32 << 20        // of one answer to lasts
+	answerQueue  = 4096            // messages; one answer has at most 1,025
+)
+
+var (
+	errUnread = errors.New("stream could not be read")
+	errStale  = errors.New("replica is behind")
+)
+
+// getRequest is the body of a direct get.
+type getRequest struct {
+	Seq       uint64   `json:"seq,omitempty"`
+	NextFor   string   `json:"next_by_subj,omitempty"`
+	Batch     int      `json:"batch,omitempty"`
+	MaxBytes  int      `json:"max_bytes,omitempty"`
+	MultiLast []string `json:"multi_last,omitempty"`
+	UpToSeq   uint64   `json:"up_to_seq,omitempty"`
+}
+
+// reader reads a stream by direct gets, which any replica answers: each method says how
+// it knows that the answer is not from a stale one. Not for concurrent use.
+type reader struct {
+	nc     *nats.Conn
+	m      *metrics
+	inbox  string
+	sub    *nats.Subscription
+	answer chan *nats.Msg
+	n      int
+}
+
+func newReader(nc *nats.Conn, m *metrics) (*reader, error) {
+	r := &reader{nc: nc, m: m, inbox: nc.NewInbox() + ".", answer: make(chan *nats.Msg, answerQueue)}
+	var err error
+	r.sub, err = nc.ChanSubscribe(r.inbox+"*", r.answer)
+	return r, err
+}
+
+func (r *reader) close() { _ = r.sub.Unsubscribe() }
+
+// end is how an answer ended.
+type end struct {
+	status  string // "204": all there is, or as much as was asked for
+	pending uint64 // messages that are left
+}
+
+// ask sends one request and passes each message of the answer on.
+func (r *reader) ask(ctx context.Context, stream string, req getRequest, each func(*nats.Msg)) (end, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return end{}, err
+	}
+	r.n++
+	reply := r.inbox + strconv.Itoa(r.n)
+	if err := r.nc.PublishRequest(directGet+stream, reply, body); err != nil {
+		return end{}, fmt.Errorf("direct get: %w", err)
+	}
+	timeout := time.NewTimer(readTimeout)
+	defer timeout.Stop()
+	for {
+		select {
+		case m := <-r.answer:
+			if m.Subject != reply { // of a request that was given up
+				continue
+			}
+			if status := first(m, "Status"); status != "" {
+				return end{status: status, pending: number(m, hPending)}, nil
+			}
+			each(m)
+			timeout.Reset(readTimeout)
+		case <-timeout.C:
+			return end{}, fmt.Errorf("direct get: %w", context.DeadlineExceeded)
+		case <-ctx.Done():
+			return end{}, ctx.Err()
+		}
+	}
+}
+
+// retry calls try until it succeeds, fails for good, or the patience is over. A stale
+// answer or a missing one is worth another try.
+func (r *reader) retry(ctx context.Context, patience time.Duration, try func() error) error {
+	wait := 2 * time.Millisecond
+	for until := time.Now().Add(patience); ; wait = min(2*wait, 200*time.Millisecond) {
+		err := try()
+		if err == nil || errors.Is(err, errTooMuch) || ctx.Err() != nil {
+			return err
+		}
+		if errors.Is(err, errStale) {
+			r.m.stale.Inc()
+		} else {
+			r.m.readErrors.Inc()
+		}
+		if time.Now().After(until) {
+			return fmt.Errorf("%w: %w", errUnread, err)
+		}
+		if !pause(ctx, wait) {
+			return ctx.Err()
+		}
+	}
+}
+
+// lasts returns, for those of the subjects that have any from seq on, the last message
+// up to the marker at upto. The marker is asked for as well: a replica that does not
+// know it does not know everything before it. It comes last, so it also tells that the
+// answer was not cut.
+func (r *reader) lasts(ctx context.Context, stream string, subjects map[string]bool, marker string, seq, upto uint64) (map[string]uint64, error) {
+	req := getRequest{Seq: seq, UpToSeq: upto, MaxBytes: lastsBytes, MultiLast: make([]string, 0, len(subjects)+1)}
+	for s := range subjects {
+		req.MultiLast = append(req.MultiLast, s)
+	}
+	req.MultiLast = append(req.MultiLast, marker)
+	last := make(map[string]uint64, len(subjects))
+	err := r.retry(ctx, readPatience, func() error {
+		for {
+			before := req.Seq
+			e, err := r.ask(ctx, stream, req, func(m *nats.Msg) {
+				n := number(m, hSequence)
+				last[first(m, hSubject)] = n
+				req.Seq = max(req.Seq, n+1)
+			})
+			switch {
+			case err != nil:
+				return err
+			case last[marker] == upto:
+				return nil
+			case e.status != "204" || req.Seq == before || e.pending == 0:
+				req.Seq = seq
+				return fmt.Errorf("%w: it ends before the marker", errStale)
+			}
+		}
+	})
+	delete(last, marker)
+	return last, err
+}
+
+// behind returns the messages of one subject after from, up to upto. last is the last of
+// them, from lasts: an answer that does not reach it is from a stale replica.
+func (r *reader) behind(ctx context.Context, stream, subj string, from, last, upto uint64) ([]*nats.Msg, error) {
+	var msgs []*nats.Msg
+	next, bytes, reached := from+1, 0, uint64(0)
+	err := r.retry(ctx, readPatience, func() error {
+		for {
+			before := next
+			req := getRequest{Seq: next, NextFor: subj, Batch: MaxReplay - len(msgs) + 2, MaxBytes: MaxReplayBytes}
+			e, err := r.ask(ctx, stream, req, func(m *nats.Msg) {
+				reached = number(m, hSequence)
+				next = reached + 1
+				if reached <= upto {
+					msgs = append(msgs, m)
+					bytes += len(m.Data)
+				}
+			})
+			switch {
+			case len(msgs) > MaxReplay || bytes > MaxReplayBytes:
+				return errTooMuch
+			case err != nil:
+				return err
+			case reached >= last:
+				return nil
+			case e.status != "204" || next == before || e.pending == 0:
+				return fmt.Errorf("%w: it ends before the last message", errStale)
+			}
+		}
+	})
+	return msgs, err
+}
+
+// firstFrom returns the sequence of the first message from seq on, as a replica tells it
+// that knows the message at known. seq itself means that nothing from there on was
+// evicted. How much a replica knows is computed from its count of messages; where single
+// messages were deleted by hand that is too little, so after freshFor the answer is
+// taken as it is.
+func (r *reader) firstFrom(ctx context.Context, stream string, seq, known uint64) (found uint64, err error) {
+	began := time.Now()
+	err = r.retry(ctx, readPatience, func() error {
+		var last uint64
+		e, err := r.ask(ctx, stream, getRequest{Seq: seq, NextFor: ">", Batch: 1}, func(m *nats.Msg) {
+			found = number(m, hSequence)
+			last = found + number(m, hPending)
+		})
+		switch {
+		case err != nil:
+			return err
+		case found == 0 || e.status != "204":
+			return fmt.Errorf("%w: it ends before the position", errStale)
+		case last < known && time.Since(began) < freshFor:
+			return errStale
+		}
+		return nil
+	})
+	return found, err
+}
+
+// age is that of the first message of a stream from which some were evicted; 0 when none
+// was, or nobody tells.
+func (r *reader) age(ctx context.Context, stream string) (age time.Duration) {
+	_, _ = r.ask(ctx, stream, getRequest{Seq: 1, NextFor: ">", Batch: 1}, func(m *nats.Msg) {
+		at, err := time.Parse(time.RFC3339Nano, first(m, hTime))
+		if err == nil && number(m, hSequence) > 1 {
+			age = max(time.Since(at), time.Millisecond)
+		}
+	})
+	return age
+}

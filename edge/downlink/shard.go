@@ -1,0 +1,177 @@
+package downlink
+
+import (
+	"sync/atomic"
+	"time"
+	"unique"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/wirepost/wirepost/edge/users"
+	"github.com/wirepost/wirepost/shared/stream"
+	"github.com/wirepost/wirepost/shared/userid"
+)
+
+const (
+	// idleMark is the time after which a shard is marked for its own sake: for the edge's
+	// lease (stream.LeaseInterval), for readiness, and to notice a new incarnation.
+	idleMark = stream.LeaseInterval * 7 / 10
+
+	roundUsers = 1023 // multi_last takes 1,024 subjects, one is the marker's
+)
+
+type (
+	table = users.Table[Receiver, perUser]
+	user  = users.User[Receiver, perUser]
+	slot  = users.Slot[Receiver]
+)
+
+// perUser is what a hub keeps of a user.
+type perUser struct {
+	sub  *nats.Subscription
+	pos  uint64 // all frames up to it were handed to all receivers that do not join; 0: none yet
+	gen  uint32 // of the shard when pos was set
+	busy *busy  // nil mostly
+}
+
+// shard is one shard of a hub. Owned by the hub's run, but health.
+type shard struct {
+	n     int
+	users table
+
+	// The stream's incarnation, as the last marker told it.
+	name string                     // of the stream, "" before the first marker
+	in   unique.Handle[incarnation] //
+	gen  uint32                     // counts incarnations, and times a stream went back
+	base uint64                     // where the positions of gen begin
+	high uint64                     // highest sequence seen in gen
+
+	pending []job  // for the next round
+	flying  *round // nil when none is under way
+	probe   bool   // a round is wanted for its marker alone
+	marked  time.Time
+
+	sweep  walk
+	owed   walk // to users who are to be told of a loss
+	health health
+	prober *prober
+}
+
+// walk goes down a shard's table, see users.Table.
+type walk struct {
+	at    int // next position + 1; 0: not under way
+	again bool
+	due   time.Time
+	every time.Duration
+}
+
+func (w *walk) start(n int) {
+	if w.at > 0 {
+		w.again = true
+		return
+	}
+	w.at, w.again = n, false
+}
+
+// next returns the next user, or nil at the end.
+func (w *walk) next(t *table) *user {
+	if w.at == 0 && w.again {
+		w.start(t.Len())
+	}
+	if w.at = min(w.at, t.Len()); w.at == 0 {
+		return nil
+	}
+	w.at--
+	return t.At(w.at)
+}
+
+func newShard(h *hub, n int) *shard {
+	sh := &shard{n: n, probe: true}
+	sh.prober = &prober{h: h, shard: n, health: &sh.health}
+	return sh
+}
+
+// token is the position seq of the current incarnation.
+func (sh *shard) token(seq uint64) Token { return Token{in: sh.in, seq: seq} }
+
+// jobKind is what a round does for a user.
+type jobKind uint8
+
+const (
+	join   jobKind = iota // a receiver's first position, and what it missed since its token
+	repair                // read what lies behind the position
+	check                 // was anything evicted behind the position?
+)
+
+// job is one user's part in a round.
+type job struct {
+	kind jobKind
+	user userid.ID
+	from uint64 // of repair and check: the position
+	upto uint64 // of check: what a replica must know to answer
+	gen  uint32 // of repair and check
+
+	// Of join.
+	receiver Receiver
+	conn     uint64
+	resume   string
+	since    time.Time
+}
+
+// round is one pass of a shard's prober.
+type round struct {
+	shard int
+	gen   uint32
+	jobs  []job
+	ages  bool // ask for the age of the stream's first message
+	mark  bool // a marker is wanted; false when all jobs are checks
+
+	// Owned by the prober while the round is flying.
+	name  string // of the stream
+	high  uint64 // the highest sequence that was seen of it
+	swept []sweptUser
+}
+
+type sweptUser struct {
+	user userid.ID
+	pos  uint64 // when the round began
+	last uint64 // the user's last frame up to the marker, 0 when none behind the round's start
+}
+
+// kick starts a round if there is anything to do and none is under way.
+func (h *hub) kick(sh *shard) {
+	if sh.flying != nil || len(sh.pending) == 0 && !sh.probe && !sh.sweeping() {
+		return
+	}
+	r := &round{shard: sh.n, name: sh.name, gen: sh.gen, high: sh.high, mark: sh.probe}
+	n := min(len(sh.pending), roundUsers)
+	r.jobs = append(r.jobs, sh.pending[:n]...)
+	rest := copy(sh.pending, sh.pending[n:])
+	clear(sh.pending[rest:])
+	sh.pending = sh.pending[:rest]
+	for i := range r.jobs {
+		r.mark = r.mark || r.jobs[i].kind != check
+	}
+	if sh.sweeping() && sh.name != "" {
+		h.sweepInto(sh, r, roundUsers-n)
+		r.mark = true
+	}
+	sh.probe = false
+	sh.flying = r
+	h.probers.Go(func() { sh.prober.run(h.life, r) })
+}
+
+func (sh *shard) sweeping() bool { return sh.name != "" && (sh.sweep.at > 0 || sh.sweep.again) }
+
+// health says whether a shard's markers are answered; it may be read by anyone.
+type health struct {
+	known   atomic.Bool  // the stream is there and fits
+	failing atomic.Int64 // since when markers fail, Unix nanoseconds; 0: they do not
+}
+
+const grace = 3 * time.Second // a leader election or a reconnect is no reason to be taken out of service at once
+
+func (s *health) good() bool {
+	f := s.failing.Load()
+	return s.known.Load() && (f == 0 || time.Since(time.Unix(0, f)) < grace)
+}
