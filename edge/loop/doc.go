@@ -10,7 +10,7 @@
 //	timerfd ─┤                    Message, Timeout, Tick, TurnEnd
 //	eventfd ─┘
 //
-// One turn is: poll, ready sockets, messages, timers, TurnEnd. While turns find work
+// One turn is: poll, messages, ready sockets and timers, TurnEnd. While turns find work
 // the loop polls without waiting and yields to other goroutines between turns; when a
 // turn finds none, the goroutine parks in Go's own poller until the epoll descriptor
 // becomes readable. So an idle loop holds no thread and no P (golang/go#76290).

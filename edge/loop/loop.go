@@ -287,13 +287,15 @@ func (l *Loop[M]) turn() (busy bool) {
 		l.shutListener()
 	}
 	busy = l.ready > 0
+	// Messages first: what was posted before a peer sent a byte is known when that byte
+	// is read.
+	if l.messages() {
+		busy = true
+	}
 	for i := range l.events[:l.ready] {
 		l.dispatch(&l.events[i])
 	}
 	l.ready = 0
-	if l.messages() {
-		busy = true
-	}
 	if busy {
 		l.handler.TurnEnd()
 	}

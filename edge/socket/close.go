@@ -1,0 +1,116 @@
+package socket
+
+import (
+	"encoding/binary"
+
+	"github.com/gobwas/ws"
+)
+
+// close starts the close handshake from our side: what is queued, then a close frame,
+// then the peer's close frame or the end of its patience (Times.Close). text fits a
+// close frame (≤ 123 bytes).
+func (c *Conn) close(end End, text string) {
+	if c.state >= stClosing {
+		return
+	}
+	c.over(end)
+	if end == EndSlow {
+		c.cutQueue()
+	}
+	if end.framing() {
+		// Nothing behind the fault can be read. The FIN tells the peer that it is over,
+		// and reading on keeps the kernel from answering it with a reset, which would
+		// destroy our close frame.
+		c.set(fDeaf | fShut)
+		c.dropRest()
+	}
+	c.queueClose(ends[end].code, text)
+	c.rearm()
+}
+
+// over records why the connection ends and takes it out of the layer above.
+func (c *Conn) over(end End) {
+	c.end = end
+	c.state, c.deadline = stClosing, c.k.now().after(c.k.srv.cfg.Times.Close)
+	c.k.srv.metrics.closed[end].Inc()
+	c.k.layer.ended(c)
+}
+
+// fail closes the connection for a fault of the peer.
+func (c *Conn) fail(f *fault) { c.close(f.end, f.text) }
+
+func (c *Conn) queueClose(code ws.StatusCode, text string) {
+	body := c.k.tmp[:0]
+	if code != 0 && code != ws.StatusNoStatusRcvd {
+		body = append(binary.BigEndian.AppendUint16(body, uint16(code)), text[:min(len(text), 123)]...)
+	}
+	if c.k.tmp = body; !c.queue(ws.OpClose, body) {
+		c.set(fDeaf | fShut)
+	}
+}
+
+// cutQueue drops the frames that wait, but for the one that is partly written: a reader
+// that lags gets its close frame next, and resume repairs the rest.
+func (c *Conn) cutQueue() {
+	if w := c.w; w != nil && w.out != nil {
+		w.out = w.out[:frameStart(w.out, w.outAt, true)]
+	}
+}
+
+// peerCloses takes a close frame: RFC 6455 section 5.5.1.
+func (c *Conn) peerCloses(body []byte) {
+	code, f := closePayload(body)
+	if c.state == stClosing {
+		c.set(fDeaf)
+		c.closeSocket() // the answer to ours
+		return
+	}
+	if f != nil {
+		c.fail(f)
+		return
+	}
+	c.over(EndClient)
+	c.set(fDeaf) // nothing counts behind a close frame
+	c.dropRest()
+	c.queueClose(code, "")
+	c.flush()
+	if c.state != stClosed {
+		c.rearm()
+	}
+}
+
+// lost takes the end of the stream, or an error of the socket.
+func (c *Conn) lost() {
+	switch {
+	case c.state == stHandshake:
+		c.k.counts.handshakesLost.Add(1)
+	case c.state < stClosing:
+		c.over(EndLost)
+	}
+	c.closeSocket()
+}
+
+// closeSocket gives the descriptor back. The connection stays for as long as the uplink
+// holds an event of it.
+func (c *Conn) closeSocket() {
+	if c.state == stClosed {
+		return
+	}
+	c.state = stClosed
+	c.set(fDeaf)
+	c.k.forget(c)
+	if w := c.w; w != nil {
+		c.dropRest()
+		c.k.pool.give(w.out)
+		w.out, w.outAt = nil, 0
+		w.parser.release(&c.k.pool)
+	}
+	c.finish()
+}
+
+// finish counts the connection as gone once nothing of it is at the uplink.
+func (c *Conn) finish() {
+	if c.state == stClosed && !c.has(fInFlight) {
+		c.k.gone()
+	}
+}

@@ -1,0 +1,111 @@
+package socket
+
+import (
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wirepost/wirepost/edge/handshake"
+	"github.com/wirepost/wirepost/shared/protocol"
+)
+
+// Config is what a Server is made of. Only Edge and Rules must be set.
+type Config struct {
+	// Edge is the name of this edge, a plain token ([A-Za-z0-9_-]).
+	Edge string
+	// Rules are the path and the origins of the handshake.
+	Rules handshake.Rules
+	// Loops is how many goroutines own connections; 0 is one per CPU that Go may use.
+	Loops int
+	// DrainRate is how many sockets Drain closes in a second; 0 is 500. Higher ends a
+	// drain sooner and makes the other edges take a steeper wave of logins.
+	DrainRate int
+	// Verifiers is how many tokens are verified at once; 0 is 4. A verification can wait
+	// for a key that is fetched.
+	Verifiers int
+
+	Limits Limits
+	Times  Times
+}
+
+// Limits bound what connections take. A zero field is its default.
+type Limits struct {
+	// Connections, 0: what the descriptor limit of the process allows, less 512.
+	Connections int
+	// Handshakes is how many connections may be in the handshake; 0 is 8192.
+	Handshakes int
+	// Frame is the most bytes of a whole message; 0 is protocol.MaxFrame.
+	Frame int
+	// LoginFrame is the most bytes of a message before the login; 0 is 16 KiB.
+	LoginFrame int
+	// Fragments is the most frames of a message; 0 is 1024.
+	Fragments int
+	// Pending is the most bytes that wait for a reader; 0 is 1 MiB.
+	Pending int
+	// Buffered is the most bytes of all connections together that wait for anything;
+	// 0 is 512 MiB. A connection that needs more is closed with a reconnectable code.
+	Buffered int64
+}
+
+// Times are the periods of a connection. A zero field is its default.
+type Times struct {
+	Heartbeat    time.Duration // 25 s; a connection that is silent for 2.5 of them is closed
+	Handshake    time.Duration // 5 s for the whole request
+	Login        time.Duration // 5 s from the end of the handshake to the login frame
+	Verify       time.Duration // 10 s for a token
+	Attach       time.Duration // 20 s for the downlink
+	Message      time.Duration // 30 s from the first byte of a message to its last
+	Write        time.Duration // 20 s in which a reader that lags takes not one byte
+	Close        time.Duration // 3 s for the peer's part of the close
+	ExpiryNotice time.Duration // 60 s before a token expires the client is told
+	Tick         time.Duration // 250 ms: the grain of all of these
+}
+
+func (c *Config) setDefaults() {
+	orInt(&c.Loops, runtime.GOMAXPROCS(0))
+	orInt(&c.DrainRate, 500)
+	orInt(&c.Verifiers, 4)
+	l := &c.Limits
+	orInt(&l.Connections, descriptorLimit())
+	orInt(&l.Handshakes, 8192)
+	orInt(&l.Frame, protocol.MaxFrame)
+	orInt(&l.LoginFrame, 16<<10)
+	orInt(&l.Fragments, 1024)
+	orInt(&l.Pending, 1<<20)
+	if l.Buffered <= 0 {
+		l.Buffered = 512 << 20
+	}
+	t := &c.Times
+	orTime(&t.Heartbeat, 25*time.Second)
+	orTime(&t.Handshake, 5*time.Second)
+	orTime(&t.Login, 5*time.Second)
+	orTime(&t.Verify, 10*time.Second)
+	orTime(&t.Attach, 20*time.Second)
+	orTime(&t.Message, 30*time.Second)
+	orTime(&t.Write, 20*time.Second)
+	orTime(&t.Close, 3*time.Second)
+	orTime(&t.ExpiryNotice, time.Minute)
+	orTime(&t.Tick, 250*time.Millisecond)
+}
+
+func orInt(v *int, d int) {
+	if *v <= 0 {
+		*v = d
+	}
+}
+
+func orTime(v *time.Duration, d time.Duration) {
+	if *v <= 0 {
+		*v = d
+	}
+}
+
+// descriptorLimit leaves descriptors for the loops, NATS, the admin port and logs.
+func descriptorLimit() int {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
+		return 512
+	}
+	return max(int(min(r.Cur, 1<<30))-512, 64)
+}

@@ -1,0 +1,161 @@
+package socket
+
+import (
+	"github.com/wirepost/wirepost/edge/handshake"
+	"github.com/wirepost/wirepost/edge/loop"
+)
+
+// keeper owns the connections of one loop: everything here belongs to that loop's
+// goroutine, but for counts, which others read.
+type keeper struct {
+	srv   *Server
+	loop  *loop.Loop[message]
+	layer layer
+	conns []*Conn // by slot of the loop
+
+	scratch []byte // what the last read brought; nothing keeps a part of it
+	tmp     []byte // a payload that is being built
+	parser  parser // of the connection that is being fed; at rest between
+	pool    buffers
+	idle    []*work // not lent
+	dirty   []*Conn // have something to write at the end of the turn
+
+	handshakes int // connections in stHandshake
+	drainNext  int // slot at which the drain goes on; see drain.go
+	drained    int // connections that have their turn
+
+	originLogged stamp // 0: never
+	counts       counts
+}
+
+const (
+	scratchSize = 16 << 10
+	keepIdle    = 1024 // work structs
+)
+
+func newKeeper(s *Server, l layer) (*keeper, error) {
+	k := &keeper{srv: s, layer: l, scratch: make([]byte, scratchSize)}
+	k.pool.budget = s.cfg.Limits.Buffered / int64(s.cfg.Loops)
+	lp, err := loop.New(loop.Handler[message](k), loop.Config{Tick: s.cfg.Times.Tick})
+	k.loop = lp
+	return k, err
+}
+
+func (k *keeper) now() stamp { return stampOf(k.loop.Now()) }
+
+func (k *keeper) takeWork() *work {
+	if n := len(k.idle); n > 0 {
+		w := k.idle[n-1]
+		k.idle = k.idle[:n-1]
+		return w
+	}
+	return &work{}
+}
+
+func (k *keeper) giveWork(w *work) {
+	if len(k.idle) < keepIdle {
+		*w = work{}
+		k.idle = append(k.idle, w)
+	}
+}
+
+// Accept is loop.Handler.
+func (k *keeper) Accept(key loop.Key) {
+	for key.Slot() >= len(k.conns) {
+		k.conns = append(k.conns, nil)
+	}
+	c := &Conn{k: k, key: key, num: k.srv.nextNum(), seen: k.now()}
+	c.deadline = c.seen.after(k.srv.cfg.Times.Handshake)
+	k.conns[key.Slot()] = c
+	k.handshakes++
+	k.counts.accepted.Add(1)
+	open := k.srv.live.Add(1)
+	lim := &k.srv.cfg.Limits
+	switch {
+	case k.srv.draining.Load():
+		c.refuse(handshake.RefuseDraining)
+	case open > int64(lim.Connections), k.handshakes > max(lim.Handshakes/k.srv.cfg.Loops, 1):
+		c.refuse(handshake.RefuseOverload)
+	default:
+		c.rearm()
+	}
+}
+
+// forget takes c off the loop.
+func (k *keeper) forget(c *Conn) {
+	switch {
+	case c.has(fCounted):
+		k.counts.open.Add(-1)
+	case !c.has(fRefused):
+		k.handshakes--
+	}
+	k.loop.Close(c.key)
+	k.conns[c.key.Slot()] = nil
+}
+
+// gone is called once for each connection, when nothing of it is left.
+func (k *keeper) gone() { k.srv.oneGone() }
+
+func (k *keeper) at(key loop.Key) *Conn { return k.conns[key.Slot()] }
+
+// Readable is loop.Handler.
+func (k *keeper) Readable(key loop.Key) {
+	c := k.at(key)
+	c.readable()
+	c.settle()
+}
+
+// Writable is loop.Handler.
+func (k *keeper) Writable(key loop.Key) {
+	c := k.at(key)
+	c.writable()
+	c.settle()
+}
+
+// Hangup is loop.Handler.
+func (k *keeper) Hangup(key loop.Key) {
+	c := k.at(key)
+	c.lost()
+	c.settle()
+}
+
+// Timeout is loop.Handler.
+func (k *keeper) Timeout(key loop.Key) {
+	c := k.at(key)
+	c.timeout()
+	c.settle()
+}
+
+// Message is loop.Handler.
+func (k *keeper) Message(m message) {
+	switch m.kind {
+	case mDrain:
+		k.drain()
+	case mCut:
+		k.cut()
+	default:
+		k.layer.posted(m.c, &m)
+		m.c.settle()
+	}
+}
+
+// Tick is loop.Handler.
+func (k *keeper) Tick() { k.counts.buffered.Store(k.pool.lent) }
+
+// TurnEnd is loop.Handler: one write for each connection that has something to say.
+func (k *keeper) TurnEnd() {
+	for i := 0; i < len(k.dirty); i++ { // flush may add to it
+		c := k.dirty[i]
+		c.drop(fDirty)
+		c.flush()
+		c.settle()
+	}
+	clear(k.dirty)
+	k.dirty = k.dirty[:0]
+}
+
+// AcceptFailed is loop.Handler.
+func (k *keeper) AcceptFailed(err error) {
+	k.counts.acceptFailures.Add(1)
+	k.srv.log.Warn("accepting pauses: out of descriptors or memory", "error", err, "open", k.srv.live.Load())
+}

@@ -1,0 +1,94 @@
+package socket
+
+import (
+	"time"
+
+	"github.com/wirepost/wirepost/edge/handshake"
+)
+
+// readRequest takes bytes of the HTTP request that opens the WebSocket. One that comes
+// in one piece is read where it lies.
+func (c *Conn) readRequest(b []byte) {
+	var first handshake.Scan
+	scan := &first
+	if c.w != nil && c.w.rest != nil {
+		if c.keepRest(b); c.state != stHandshake {
+			return
+		}
+		b, scan = c.w.rest, &c.w.scan
+	}
+	end, refused := scan.End(b)
+	if refused != nil {
+		c.refuse(refused)
+		return
+	}
+	if end > 0 {
+		c.open(b[:end], b[end:])
+		return
+	}
+	if scan == &first {
+		if c.keepRest(b); c.state == stHandshake {
+			c.w.scan = first
+		}
+	}
+}
+
+// open answers a whole request. behind are the bytes that came after it: frames already.
+func (c *Conn) open(request, behind []byte) {
+	rules := &c.k.srv.cfg.Rules
+	req, origin, refused := rules.Read(request)
+	switch {
+	case refused != nil && refused.Reason == handshake.ReasonOrigin:
+		c.k.logOrigin(origin)
+	case refused == nil && c.k.srv.draining.Load():
+		refused = handshake.RefuseDraining
+	}
+	if refused != nil {
+		c.refuse(refused)
+		return
+	}
+	c.k.tmp = req.Append(c.k.tmp[:0])
+	c.queueRaw(c.k.tmp)
+	if c.flush(); c.state == stClosed || c.w == nil || c.w.out != nil { // a fresh socket takes 200 bytes, or it is broken
+		c.lost()
+		return
+	}
+	c.k.handshakes--
+	c.set(fCounted)
+	c.k.counts.opened.Add(1)
+	c.k.counts.open.Add(1)
+	c.user = req.User
+	c.k.layer.opened(c, req.Token)
+	c.rearm()
+	if c.w.rest != nil {
+		c.w.restAt = len(c.w.rest) - len(behind)
+		c.resume()
+	} else if len(behind) > 0 {
+		c.feed(behind)
+	}
+}
+
+// refuse answers instead of opening, and ends the connection.
+func (c *Conn) refuse(r *handshake.Refusal) {
+	if c.state != stHandshake {
+		return
+	}
+	c.k.srv.metrics.refused[r.Reason].Inc()
+	c.k.handshakes--
+	c.state, c.deadline = stClosing, c.k.now().after(min(c.k.srv.cfg.Times.Close, time.Second))
+	c.set(fDeaf | fShut | fRefused)
+	c.dropRest()
+	c.k.tmp = r.Append(c.k.tmp[:0])
+	c.queueRaw(c.k.tmp)
+	c.rearm()
+}
+
+// logOrigin tells the operator which variable lets the page in, at most once a second.
+func (k *keeper) logOrigin(origin string) {
+	now := k.now()
+	if k.originLogged != 0 && !k.originLogged.after(time.Second).reached(now) {
+		return
+	}
+	k.originLogged = max(now, 1)
+	k.srv.log.Warn("a page may not connect: its origin is not in ALLOWED_ORIGINS", "origin", origin[:min(len(origin), 200)])
+}

@@ -1,0 +1,58 @@
+package socket
+
+import "github.com/wirepost/wirepost/edge/downlink"
+
+// message is what other goroutines tell a loop about one connection (c), or about all of
+// them (c is nil).
+type message struct {
+	c       *Conn
+	kind    kind
+	resumed bool
+	at      downlink.Token
+	data    []byte // shared with other connections, read only
+	err     error
+	verdict *verdict
+}
+
+type kind uint8
+
+const (
+	mPublished kind = iota
+	mVerified
+	mAttached
+	mAttachFailed
+	mDeliver
+	mMoved
+	mResync
+	mDrain // all
+	mCut   // all
+)
+
+// The methods below are what the neighbours call, on goroutines of their own. None
+// blocks, and none touches anything but the loop's mailbox.
+
+// PublishDone is uplink.Sender.
+func (c *Conn) PublishDone(err error) { c.k.loop.Post(message{c: c, kind: mPublished, err: err}) }
+
+// Attached is downlink.Receiver.
+func (c *Conn) Attached(resumed bool, at downlink.Token) {
+	c.k.loop.Post(message{c: c, kind: mAttached, resumed: resumed, at: at})
+}
+
+// AttachFailed is downlink.Receiver.
+func (c *Conn) AttachFailed(err error) { c.k.loop.Post(message{c: c, kind: mAttachFailed, err: err}) }
+
+// Deliver is downlink.Receiver.
+func (c *Conn) Deliver(f downlink.Frame) {
+	c.k.loop.Post(message{c: c, kind: mDeliver, data: f.Data, at: f.At})
+}
+
+// Moved is downlink.Receiver.
+func (c *Conn) Moved(at downlink.Token) { c.k.loop.Post(message{c: c, kind: mMoved, at: at}) }
+
+// Resync is downlink.Receiver.
+func (c *Conn) Resync(at downlink.Token) { c.k.loop.Post(message{c: c, kind: mResync, at: at}) }
+
+func (c *Conn) verified(v *verdict) {
+	c.k.loop.Post(message{c: c, kind: mVerified, verdict: v})
+}

@@ -1,0 +1,159 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Deps are a Server's neighbours. All are required.
+type Deps struct {
+	Log      *slog.Logger
+	Registry prometheus.Registerer
+	Verifier Verifier
+	Uplink   Uplink
+	Downlink Downlink
+}
+
+// Server holds the sockets of an edge. Its life is New, Serve, Drain, Abort.
+type Server struct {
+	cfg       Config
+	deps      Deps
+	log       *slog.Logger
+	metrics   *metrics
+	keepers   []*keeper
+	verifiers *pool // nil for an echo
+
+	nums     atomic.Uint64 // the last connection's number
+	live     atomic.Int64  // connections of which something is left, if only an event in flight
+	draining atomic.Bool
+	empty    chan struct{} // one token when live became 0 while draining
+	abort    sync.Once
+	stopped  chan struct{} // closed by Abort
+}
+
+// ErrAborted is returned by Serve when Abort came first.
+var ErrAborted = errors.New("socket server was aborted")
+
+// New opens what the loops need. Serve, or else Abort, gives it back.
+func New(cfg Config, deps Deps) (*Server, error) {
+	cfg.setDefaults()
+	return newServer(cfg, deps, func(s *Server) layer {
+		s.verifiers = newPool(deps.Verifier, cfg.Verifiers, cfg.Times.Verify)
+		return &gateway{srv: s}
+	})
+}
+
+func newServer(cfg Config, deps Deps, above func(*Server) layer) (*Server, error) {
+	s := &Server{cfg: cfg, deps: deps, log: deps.Log, empty: make(chan struct{}, 1), stopped: make(chan struct{})}
+	// Random, so that an id is not given twice over restarts; 59 bits leave room to count.
+	s.nums.Store(rand.Uint64N(1 << 59))
+	l := above(s)
+	for range cfg.Loops {
+		k, err := newKeeper(s, l)
+		if err != nil {
+			s.Abort()
+			return nil, fmt.Errorf("start loop: %w", err)
+		}
+		s.keepers = append(s.keepers, k)
+	}
+	s.metrics = newMetrics(deps.Registry, s)
+	return s, nil
+}
+
+// Serve takes over ln, accepts its connections and works until Abort. It closes ln; the
+// loops hold the listening socket until Drain or Abort.
+func (s *Server) Serve(ln net.Listener) error {
+	defer func() { _ = ln.Close() }()
+	defer s.Abort()
+	select {
+	case <-s.stopped:
+		return ErrAborted
+	default:
+	}
+	for _, k := range s.keepers {
+		if err := k.loop.Listen(ln); err != nil {
+			return fmt.Errorf("serve: %w", err)
+		}
+	}
+	_ = ln.Close()
+	errs := make(chan error, len(s.keepers))
+	for _, k := range s.keepers {
+		go func() {
+			err := k.loop.Run()
+			if err != nil {
+				s.stopLoops()
+			}
+			errs <- err
+		}()
+	}
+	var all []error
+	for range s.keepers {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}
+
+// Abort cuts every connection at once: no close frames, no events, as a crash would. It
+// is also the end after Drain.
+func (s *Server) Abort() {
+	s.abort.Do(func() {
+		close(s.stopped)
+		s.stopLoops()
+		if s.verifiers != nil {
+			s.verifiers.stop()
+		}
+	})
+}
+
+func (s *Server) stopLoops() {
+	for _, k := range s.keepers {
+		k.loop.Stop()
+	}
+}
+
+// Connections returns the number of connections of which something is left.
+func (s *Server) Connections() int { return int(s.live.Load()) }
+
+func (s *Server) nextNum() uint64 { return s.nums.Add(1) }
+
+func (s *Server) oneGone() {
+	if s.live.Add(-1) == 0 && s.draining.Load() {
+		select {
+		case s.empty <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Drain ends the server's work in order: it stops accepting, tells every client when to
+// go, closes them at Config.DrainRate, and waits for the last event to be stored. When
+// ctx ends first the rest is closed at once, with close frames and events, and ctx's
+// error is returned. Abort follows, after the uplink was drained too.
+func (s *Server) Drain(ctx context.Context) error {
+	s.draining.Store(true)
+	for _, k := range s.keepers {
+		k.loop.StopAccepting()
+		k.loop.Post(message{kind: mDrain})
+	}
+	for s.live.Load() > 0 {
+		select {
+		case <-s.empty:
+		case <-s.stopped:
+			return ErrAborted
+		case <-ctx.Done():
+			for _, k := range s.keepers {
+				k.loop.Post(message{kind: mCut})
+			}
+			return ctx.Err()
+		}
+	}
+	return nil
+}
