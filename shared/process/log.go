@@ -35,11 +35,19 @@ type LogOptions struct {
 
 // NewLogger returns a logger that writes to w.
 func NewLogger(w io.Writer, o LogOptions) *slog.Logger {
-	h := &slog.HandlerOptions{Level: o.Level}
+	h := &slog.HandlerOptions{Level: o.Level, ReplaceAttr: plainDuration}
 	if o.Format == LogText || (o.Format != LogJSON && terminal(w)) {
 		return slog.New(slog.NewTextHandler(w, h))
 	}
 	return slog.New(slog.NewJSONHandler(w, h))
+}
+
+// plainDuration writes 1.5s, which JSON would have as a number of nanoseconds.
+func plainDuration(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 func terminal(w io.Writer) bool {

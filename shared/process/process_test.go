@@ -138,9 +138,9 @@ func TestStackCutsWhenTheContextEnds(t *testing.T) {
 
 func TestLogger(t *testing.T) {
 	var b bytes.Buffer
-	NewLogger(&b, LogOptions{}).Info("hello", "secret", Secret("s3cret"))
+	NewLogger(&b, LogOptions{}).Info("hello", "secret", Secret("s3cret"), "took", 1500*time.Millisecond)
 	var line map[string]any
-	if err := json.Unmarshal(b.Bytes(), &line); err != nil || line["msg"] != "hello" {
+	if err := json.Unmarshal(b.Bytes(), &line); err != nil || line["msg"] != "hello" || line["took"] != "1.5s" {
 		t.Errorf("no terminal means JSON: %v in %q", err, &b)
 	}
 	b.Reset()
