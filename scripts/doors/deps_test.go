@@ -2,6 +2,7 @@ package doors
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,11 +16,11 @@ var update = flag.Bool("update", false, "write edge/deps.txt and worker/deps.txt
 
 const depsHeader = "# Packages that the binary links, the standard library apart. make deps writes this file, a test compares.\n"
 
-// linked lists what a binary links outside of the standard library. GOWORK=off: a
-// workspace would resolve the versions of all modules together.
-func linked(t *testing.T, module, command string) []string {
+// linked lists what a binary links, of the standard library or outside of it. GOWORK=off: a workspace would resolve the versions of all modules
+// together.
+func linked(t *testing.T, module, command string, standard bool) []string {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", command)
+	cmd := exec.Command("go", "list", "-deps", "-f", fmt.Sprintf("{{if eq .Standard %v}}{{.ImportPath}}{{end}}", standard), command)
 	cmd.Dir = filepath.Join("../..", module)
 	// A fixed platform: the list must not depend on where the test runs.
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0")
@@ -39,14 +40,17 @@ func TestDeps(t *testing.T) {
 		"worker": {natsServer, ferret, gobwas, root + "edge", root + "scripts"},
 	} {
 		t.Run(module, func(t *testing.T) {
-			deps := linked(t, module, "./cmd/"+module)
+			deps := linked(t, module, "./cmd/"+module, false)
 			if !slices.Contains(deps, root+module) || !slices.Contains(deps, nats) {
 				t.Errorf("bin/%s links neither its own module nor nats.go: this list is of nothing", module)
 			}
 			for _, d := range deps {
-				if slices.ContainsFunc(never, func(n string) bool { return in(d, n) }) || d == "testing" {
+				if slices.ContainsFunc(never, func(n string) bool { return in(d, n) }) {
 					t.Errorf("bin/%s must not link %s", module, d)
 				}
+			}
+			if std := linked(t, module, "./cmd/"+module, true); !slices.Contains(std, "net") || slices.Contains(std, "testing") {
+				t.Errorf("bin/%s links package testing, or the list is of nothing: %q", module, std)
 			}
 			file := filepath.Join("../..", module, "deps.txt")
 			want := depsHeader + strings.Join(deps, "\n") + "\n"

@@ -129,8 +129,8 @@ func TestDoors(t *testing.T) {
 	}
 }
 
-// TestUnbounded: a room that is not on the list has no door of its own, but every
-// module has one.
+// TestEveryPackageIsGuarded: a room that is not on the list has no door of its own, but
+// its module has one.
 func TestEveryPackageIsGuarded(t *testing.T) {
 	for _, p := range packages(t) {
 		if !slices.ContainsFunc([]string{"edge", "worker", "shared", "scripts"}, func(m string) bool { return in(p.path(), m) }) {
