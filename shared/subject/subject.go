@@ -53,6 +53,9 @@ func Up(lane int, id userid.ID) string { return join(up, lane, id.Token()) }
 // UpLane matches every Up subject of a lane.
 func UpLane(lane int) string { return join(up, lane, ">") }
 
+// UpAll matches every Up subject.
+func UpAll() string { return up + ">" }
+
 // ParseUp takes an Up subject apart.
 func ParseUp(s string) (lane int, id userid.ID, err error) { return parse(up, s) }
 
@@ -81,6 +84,9 @@ func Live(shard int, id userid.ID) string { return join(live, shard, id.Token())
 
 // LiveShard matches every Live subject of a shard.
 func LiveShard(shard int) string { return join(live, shard, ">") }
+
+// LiveAll matches every Live subject.
+func LiveAll() string { return live + ">" }
 
 // ParseLive takes a Live subject apart.
 func ParseLive(s string) (shard int, id userid.ID, err error) { return parse(live, s) }
