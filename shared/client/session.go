@@ -153,8 +153,10 @@ func (c *Client) message(text []byte) {
 	}
 	switch m.MsgType {
 	case protocol.Login:
-		c.loginReply(&m)
-		return
+		if c.link.phase != live {
+			c.loginReply(&m)
+			return
+		} // else: a new token was accepted, and everything before the reply's position is here
 	case protocol.Business:
 		c.business(&m)
 	case protocol.Notice:
@@ -166,7 +168,7 @@ func (c *Client) message(text []byte) {
 	c.saveToken()
 }
 
-// loginReply makes the connection live, or notes that a token refresh was accepted.
+// loginReply makes the connection live.
 func (c *Client) loginReply(m *protocol.Message) {
 	var r protocol.LoginReply
 	if err := json.Unmarshal(m.MsgBody, &r); err != nil {
@@ -176,9 +178,6 @@ func (c *Client) loginReply(m *protocol.Message) {
 	l := &c.link
 	if r.MaxFrame > 0 {
 		l.maxFrame = r.MaxFrame
-	}
-	if l.phase == live {
-		return
 	}
 	l.login.off()
 	l.phase, l.since = live, time.Now()

@@ -178,12 +178,12 @@ func TestTokenIsRefreshedOnTheLiveConnection(t *testing.T) {
 		if m.MsgType != protocol.Login || req.Token != "token-3" || req.Resume != "" {
 			t.Errorf("got %+v %+v, want a login with token-3", m, req)
 		}
-		p.welcome(false, "t9") // the reply changes nothing else
+		p.welcome(true, "t9") // the reply brings a token, and changes nothing else
 		p.send(chat("a", 1))
 		messages(r, "a/1")
 		p.close(1001)
 		event[Disconnected](r)
-		if _, req = r.g.login(true, ""); req.Token != "token-3" || req.Resume != "t0" {
+		if _, req = r.g.login(true, ""); req.Token != "token-3" || req.Resume != "t9" {
 			t.Errorf("next login %+v", req)
 		}
 		event[Connected](r)
