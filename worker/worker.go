@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wirepost/wirepost/shared/admin"
+	"github.com/wirepost/wirepost/shared/envelope"
 	"github.com/wirepost/wirepost/shared/natsconn"
 	"github.com/wirepost/wirepost/shared/process"
 	"github.com/wirepost/wirepost/worker/delivery"
@@ -57,7 +58,7 @@ type Worker struct {
 
 type rooms struct {
 	nc    *nats.Conn
-	store *mongostore.Store
+	store *probe
 }
 
 // New returns a worker that does nothing yet.
@@ -128,17 +129,19 @@ func (w *Worker) start(ctx context.Context, stops *process.Stack) (*lane.Group, 
 	stops.Push("delivery", closeStop, func(context.Context) error { return out.Close() })
 	business := messaging.New(store, out, cfg.Work.BodyLimit, log, reg)
 	stops.Push("queries", queriesStop, func(context.Context) error { business.Wait(); return nil })
-	group, err := lane.New(js, lane.Config{Worker: cfg.Name, Lanes: cfg.Layout.Lanes, Batch: cfg.Work.Batch, Missing: keeper.Missing}, business, log, reg)
+	group, err := lane.New(js, lane.Config{Worker: cfg.Name, Lanes: cfg.Layout.Lanes, Batch: cfg.Work.Batch, Missing: keeper.Missing}, adapter{business}, log, reg)
 	if err != nil {
 		return nil, err
 	}
 	sweeper := janitor.New(store, janitor.OnJetStream(js, cfg.Layout.Shards), log, reg)
 	background, end := context.WithCancel(context.WithoutCancel(ctx))
+	alive := &probe{ask: store.Ping}
 	var running sync.WaitGroup
+	running.Go(func() { alive.run(background) })
 	running.Go(func() { keeper.Keep(background) })
 	running.Go(func() { sweeper.Run(background) })
-	stops.Push("keeper and janitor", closeStop, func(context.Context) error { end(); running.Wait(); return nil })
-	w.rooms.Store(&rooms{nc, store})
+	stops.Push("keeper, janitor and probe", closeStop, func(context.Context) error { end(); running.Wait(); return nil })
+	w.rooms.Store(&rooms{nc, alive})
 	return group, nil
 }
 
@@ -173,6 +176,12 @@ func (w *Worker) checks() []admin.Check {
 	}
 	return []admin.Check{
 		{Name: "nats", Ready: working(func(r *rooms) error { return natsconn.Ready(r.nc) })},
-		{Name: "store", Ready: working(func(r *rooms) error { return r.store.Ready() })},
+		{Name: "store", Ready: working(func(r *rooms) error { return r.store.ready() })},
 	}
+}
+
+type adapter struct{ *messaging.Service }
+
+func (a adapter) Work(ctx context.Context, batch []envelope.Event) ([]messaging.Dead, error) {
+	return nil, a.Service.Work(ctx, batch)
 }
