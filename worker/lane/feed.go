@@ -84,8 +84,12 @@ func (f *feed) pull(held int) error {
 	if f.late() {
 		f.asked, f.credit = map[int]int{}, 0
 	}
-	if have := held + f.credit; have <= f.batch/2 {
-		n := f.batch - have
+	most := f.batch
+	if f.pin == "" {
+		most = 1 // it only tells that the lane is ours now, and comes again
+	}
+	if have := held + f.credit; have == 0 || have <= most/2 {
+		n := most - have
 		f.serial++
 		f.asked[f.serial] = n
 		f.credit += n

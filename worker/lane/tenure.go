@@ -154,6 +154,7 @@ func (t *tenure) take(m *nats.Msg) {
 		return
 	case is:
 		t.measure()
+		t.lookForOrphans()
 		return
 	}
 	d, ok := parseDelivery(m.Reply)
@@ -280,8 +281,36 @@ func (t *tenure) settle(ctx context.Context) error {
 	return err
 }
 
+// lookForOrphans resets a lane that has no owner and has messages which an owner took
+// and did not acknowledge: without new messages they would come only after the ack wait.
+func (t *tenure) lookForOrphans() {
+	if t.reset != "" || t.unsettle != "" || t.ending {
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.work, takeOverTimeout)
+	defer cancel()
+	c, err := t.g.js.Consumer(ctx, stream.Up(t.lane), stream.Consumer)
+	if err != nil || c.CachedInfo().NumAckPending == 0 || pinned(c.CachedInfo()) {
+		return // the next pull says what is wrong, if anything is
+	}
+	if err := t.settle(ctx); err != nil {
+		t.pause()
+		return
+	}
+	t.log.Info("lane had messages of an owner that is gone", "one_at_a_time_until", t.ledger.rec.Until)
+}
+
+func pinned(c *jetstream.ConsumerInfo) bool {
+	for _, g := range c.PriorityGroups {
+		if g.PinnedClientID != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // inherit returns the record of the new owner. After a death, what was in flight is
-// worked one message at a time.
+// worked one message at a time. A lane without a record was never worked.
 func (t *tenure) inherit(c *jetstream.ConsumerInfo) record {
 	me := t.g.cfg.Worker + "/" + t.g.nonce
 	old := t.ledger.rec
@@ -289,7 +318,7 @@ func (t *tenure) inherit(c *jetstream.ConsumerInfo) record {
 		old = record{Owner: old.Owner, Clean: old.Clean} // its sequences are another stream's
 	}
 	next := record{Owner: me, Consumer: c.Created, Until: old.Until, Suspect: old.Suspect, Count: old.Count}
-	if !old.Clean && old.Owner != me && (c.NumAckPending > 0 || c.Delivered.Stream > c.AckFloor.Stream) {
+	if t.ledger.rev != 0 && !old.Clean && old.Owner != me && (c.NumAckPending > 0 || c.Delivered.Stream > c.AckFloor.Stream) {
 		next.Until = max(next.Until, c.Delivered.Stream)
 	}
 	if next.Until <= c.AckFloor.Stream {

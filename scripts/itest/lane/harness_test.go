@@ -42,7 +42,7 @@ type system struct {
 
 func newSystem(t *testing.T, layout streams.Layout) *system {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	t.Cleanup(cancel)
 	layout.Shards, layout.PinnedTTL, layout.LeaseTTL = 1, ttl, ttl
 	s := &system{t: t, server: servers.NATS(t), layout: layout, ctx: ctx,
@@ -155,9 +155,9 @@ func (p *sender) send(n int) {
 		for _, id := range p.ids {
 			p.mu.Lock()
 			p.sent[id]++
-			i := p.sent[id]
+			_, err := p.s.js.PublishMsgAsync(frame(p.s.layout.Lanes, id, p.sent[id]))
 			p.mu.Unlock()
-			if _, err := p.s.js.PublishMsgAsync(frame(p.s.layout.Lanes, id, i)); err != nil {
+			if err != nil {
 				p.s.t.Error(err)
 				return
 			}
@@ -255,7 +255,8 @@ func (st *store) await(s *system, n int) {
 		select {
 		case <-changed:
 		case <-s.ctx.Done():
-			s.t.Fatalf("%d frames stored, want %d", have, n)
+			st.check(s.t, n)
+			s.t.FailNow()
 		}
 	}
 }

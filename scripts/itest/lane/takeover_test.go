@@ -1,0 +1,211 @@
+package lane_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/wirepost/wirepost/shared/envelope"
+	"github.com/wirepost/wirepost/shared/userid"
+	"github.com/wirepost/wirepost/worker/streams"
+)
+
+const takeOvers = "wirepost_worker_lane_take_overs_total"
+
+// slow makes a batch long enough that a kill falls into it.
+func slow(ctx context.Context, _ envelope.Event) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(200 * time.Microsecond):
+		return nil
+	}
+}
+
+// A worker dies in the middle of its batches, again and again.
+func TestKilledOwnersLoseAndReorderNothing(t *testing.T) {
+	s := newSystem(t, streams.Layout{Lanes: 2})
+	st := newStore()
+	b := &business{st: st, do: slow}
+	s.start("w0", b)
+	p := s.sender(users(2)...)
+	stop := p.trickle()
+	for range 3 {
+		victim := s.start("victim", b)
+		eventually(s, "the victim's share", func() bool { return victim.metric(t, "wirepost_worker_lane_messages_total") > 20 })
+		p.send(300) // more than a batch, so that some are fetched and not begun
+		victim.Abort()
+		have, _ := st.count()
+		st.await(s, have+100)
+	}
+	stop()
+	st.await(s, p.total())
+	s.emptied()
+	st.check(t, p.total())
+	_, twice := st.count()
+	t.Logf("%d frames, %d of them worked twice", p.total(), twice)
+}
+
+// The owner's connection stands still for longer than its pin lives, then everything
+// that was under way arrives.
+func TestPausedOwnerWakesUp(t *testing.T) {
+	s := newSystem(t, streams.Layout{Lanes: 1})
+	st := newStore()
+	proxy := newStall(t, s.server.Server().Addr().String())
+	p := s.sender(users(1)...)
+	stop := p.trickle()
+	sleeper := s.startOn(s.connect(proxy.url()), "sleeper", &business{st: st, do: slow})
+	st.await(s, 50)
+	for round := range 3 {
+		proxy.freeze(true)
+		other := s.start("other", &business{st: st, do: slow})
+		p.send(400)
+		eventually(s, "another owner", func() bool { return other.metric(t, takeOvers) >= 1 })
+		have, _ := st.count()
+		st.await(s, have+20)
+		before := sleeper.metric(t, takeOvers)
+		proxy.freeze(false)
+		p.send(400)
+		have, _ = st.count()
+		st.await(s, have+300)
+		other.stop()
+		eventually(s, "the sleeper owns again", func() bool { return sleeper.metric(t, takeOvers) > before })
+		have, _ = st.count()
+		st.await(s, have+50)
+		t.Logf("round %d: %d resets of the sleeper", round, int(sleeper.metric(t, "wirepost_worker_lane_resets_total")))
+	}
+	stop()
+	st.await(s, p.total())
+	s.emptied()
+	st.check(t, p.total())
+	_, twice := st.count()
+	t.Logf("%d frames, %d of them worked twice", p.total(), twice)
+}
+
+// A lone owner that loses its pin gets it back under another id: what it had fetched is
+// not what the server delivers next.
+func TestSameOwnerWithAnotherPinStartsAgain(t *testing.T) {
+	s := newSystem(t, streams.Layout{Lanes: 1})
+	st := newStore()
+	proxy := newStall(t, s.server.Server().Addr().String())
+	p := s.sender(users(1)...)
+	stop := p.trickle()
+	w := s.startOn(s.connect(proxy.url()), "w", &business{st: st, do: slow})
+	st.await(s, 50)
+	for range 3 {
+		before := w.metric(t, takeOvers)
+		proxy.freeze(true)
+		p.send(300)
+		time.Sleep(ttl + ttl/2) // the pin ends; nobody sees it
+		proxy.freeze(false)
+		eventually(s, "a take-over by the same worker", func() bool { return w.metric(t, takeOvers) > before })
+		have, _ := st.count()
+		st.await(s, have+200)
+	}
+	stop()
+	st.await(s, p.total())
+	s.emptied()
+	st.check(t, p.total())
+}
+
+// errKilled stands for the death of the process.
+var errKilled = errors.New("killed")
+
+// herd runs workers which die when they work a frame of the killer, and come back.
+type herd struct {
+	s      *system
+	st     *store
+	killer userid.ID
+	deaths atomic.Int32
+	mu     sync.Mutex
+	closed bool
+}
+
+func (h *herd) start(name string) {
+	var w *worker
+	ready := make(chan struct{})
+	b := &business{st: h.st, do: func(ctx context.Context, ev envelope.Event) error {
+		if ev.User != h.killer || string(ev.Data) != "2" {
+			return nil
+		}
+		<-ready
+		h.deaths.Add(1)
+		w.Abort()
+		<-ctx.Done()
+		return errKilled
+	}}
+	w = h.s.start(name, b)
+	close(ready)
+	go func() {
+		<-w.done
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if !h.closed {
+			h.start(name)
+		}
+	}()
+	h.s.t.Cleanup(func() {
+		h.mu.Lock()
+		h.closed = true
+		h.mu.Unlock()
+	})
+}
+
+// A frame that kills every worker goes to the dead stream; the other lanes' frames,
+// which are at work in the same process when it dies, do not.
+func TestKillerFrameIsDead(t *testing.T) {
+	for name, workers := range map[string][]string{"one worker": {"w1"}, "two workers": {"w1", "w2"}} {
+		t.Run(name, func(t *testing.T) {
+			s := newSystem(t, streams.Layout{Lanes: 4})
+			ids := users(4)
+			h := &herd{s: s, st: newStore(), killer: ids[1]}
+			p := s.sender(ids...)
+			p.send(5)
+			began := time.Now()
+			for _, w := range workers {
+				h.start(w)
+			}
+			dead := s.dead(1)
+			t.Logf("dead after %v and %d deaths", time.Since(began), h.deaths.Load())
+			if string(dead[0].Data) != "2" || !strings.HasSuffix(dead[0].Subject, ids[1].Token()) {
+				t.Errorf("dead: %s %q, want frame 2 of %s", dead[0].Subject, dead[0].Data, ids[1])
+			}
+			if r := dead[0].Header.Get("ce-reason"); !strings.Contains(r, "died 2 times") {
+				t.Errorf("reason %q", r)
+			}
+			s.emptied()
+			if stored, _ := h.st.count(); stored != p.total()-1 {
+				t.Errorf("%d frames stored, want all but one of %d", stored, p.total())
+			}
+			s.dead(1)
+		})
+	}
+}
+
+// The last message of an owner that died is worked soon, also when no other comes.
+func TestOrphanIsWorkedSoon(t *testing.T) {
+	s := newSystem(t, streams.Layout{Lanes: 1, AckWait: time.Minute})
+	st := newStore()
+	taken := make(chan struct{})
+	w1 := s.start("w1", &business{st: st, do: func(ctx context.Context, _ envelope.Event) error {
+		close(taken)
+		<-ctx.Done()
+		return ctx.Err()
+	}})
+	p := s.sender(users(1)...)
+	p.send(1)
+	<-taken
+	w1.Abort()
+	began := time.Now()
+	s.start("w2", &business{st: st})
+	st.await(s, 1)
+	if d := time.Since(began); d > 20*time.Second {
+		t.Errorf("worked %v after the death", d)
+	}
+	s.emptied()
+	st.check(t, 1)
+}
