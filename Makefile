@@ -67,6 +67,10 @@ $(MONGOD):
 bench: ## run every benchmark
 	@$(call each,go test -run '^$$' -bench . -benchmem ./...)
 
+.PHONY: bench-idle
+bench-idle: build ## print the memory of idle connections at one edge (N=15000)
+	@go run -buildvcs=false ./scripts/benchidle -edge bin/edge -n $(or $(N),15000)
+
 .PHONY: clean
 clean: ## remove bin; .cache and .data stay
 	rm -rf bin
