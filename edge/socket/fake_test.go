@@ -374,3 +374,16 @@ func (p *peer) expectClose(code int) {
 		p.t.Fatalf("behind the close frame: %d bytes, %v", n, err)
 	}
 }
+
+func serveEcho(t testing.TB) *rig {
+	t.Helper()
+	r := &rig{t: t, reg: prometheus.NewRegistry(), end: make(chan error, 1), log: &logged{}}
+	cfg := config()
+	cfg.Limits.Frame = 16 << 20
+	s, err := socket.NewEcho(cfg, slog.New(slog.NewTextHandler(r.log, nil)), r.reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.run(s)
+	return r
+}
