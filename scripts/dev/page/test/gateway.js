@@ -148,7 +148,7 @@ export class FakeGateway {
       const list = this.convs.get(b.convId ?? 'd:' + [user, m.receivedUserId].sort().join(':')) ?? [];
       const all = list.filter((x) => x.seq > (b.afterSeq ?? 0) && x.seq < (b.beforeSeq ?? Infinity));
       const page = b.afterSeq === undefined ? all.slice(-b.limit) : all.slice(0, b.limit);
-      return { convId: b.convId, messages: page, more: page.length < all.length };
+      return { convId: b.convId ?? list[0]?.convId, messages: page, more: page.length < all.length };
     }
     const all = mine.flatMap(([id, l]) => l.filter((x) => x.seq > (b.cursors[id] ?? 0)));
     return { messages: all.slice(0, 3), more: all.length > 3 }; // small pages, to see them repeated
