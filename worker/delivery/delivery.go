@@ -29,6 +29,8 @@ const (
 	window = 1024
 	// ackWait is how long the acknowledgements of one window may take.
 	ackWait = 3 * time.Second
+	// linkPoll is how soon a reconnect ends the wait for acknowledgements.
+	linkPoll = 200 * time.Millisecond
 	// tryFor is how long one call of Deliver tries; then its caller decides.
 	tryFor = 6 * time.Second
 
@@ -123,14 +125,27 @@ func (d *Downlink) fly(ctx context.Context, frames []messaging.Frame) (n int, er
 			break
 		}
 	}
-	timer := time.NewTimer(ackWait)
-	defer timer.Stop()
-	select {
-	case <-f.done:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	d.await(ctx, f)
 	return f.result()
+}
+
+// await returns when the flight is over, or when what has not come will not come.
+func (d *Downlink) await(ctx context.Context, f *flight) {
+	links := d.nc.Stats().Reconnects
+	look := time.NewTicker(linkPoll)
+	defer look.Stop()
+	for began := time.Now(); time.Since(began) < ackWait; {
+		select {
+		case <-f.done:
+			return
+		case <-ctx.Done():
+			return
+		case <-look.C:
+			if d.nc.Stats().Reconnects != links {
+				return // answers to the old connection are lost
+			}
+		}
+	}
 }
 
 func (d *Downlink) publish(f *messaging.Frame, reply string) error {

@@ -348,6 +348,9 @@ func (t *tenure) release() {
 	if errors.Is(err, errReplaced) {
 		return
 	}
+	if err == nil { // what was fetched and not worked is the successor's at once
+		_, err = t.g.js.ResetConsumer(ctx, stream.Up(t.lane), stream.Consumer)
+	}
 	if err == nil {
 		var s jetstream.Stream
 		if s, err = t.g.js.Stream(ctx, stream.Up(t.lane)); err == nil {
