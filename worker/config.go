@@ -104,8 +104,8 @@ const (
 	maxBody      = 1<<20 - 64<<10 // a frame of it fits into a NATS message of 1 MiB
 	leastBytes   = 1 << 20        // of a lane or a shard
 	mostBytes    = 1 << 50
-	maxBatch     = 1_000 // twice as many may be unacknowledged, each as large as MAX_FRAME
-	maxDBName    = 63    // bytes, MongoDB's limit
+	maxBatch     = 512 // what the server hands a lane unacknowledged at most (streams.Layout.AckPending)
+	maxDBName    = 63  // bytes, MongoDB's limit
 	notInDBNames = "/\\. \"$*<>:|?"
 )
 

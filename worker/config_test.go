@@ -54,7 +54,7 @@ func TestWrongValues(t *testing.T) {
 		{"MONGODB_URI", "u:hunter2@mongo", "must be a URI"},
 		{"MONGODB_DATABASE", "a/b", "must be the name of a database"},
 		{"BODY_LIMIT", "0", "must be from 1 to"},
-		{"BATCH", "100000", "must be from 1 to 1000"},
+		{"BATCH", "100000", "must be from 1 to 512"},
 		{"LOG_FORMAT", "xml", `must be auto, text or json, is "xml"`},
 		{"LOG_LEVEL", "loud", `must be debug, info, warn or error, is "loud"`},
 	} {

@@ -113,7 +113,7 @@ func (w *Worker) start(ctx context.Context, stops *process.Stack) (*lane.Group, 
 	}
 	keeper := streams.NewKeeper(js, streams.Layout{Lanes: cfg.Layout.Lanes, Shards: cfg.Layout.Shards, Replicas: cfg.Layout.Replicas,
 		UplinkMaxBytes: cfg.Layout.UplinkMaxBytes, DownlinkMaxBytes: cfg.Layout.DownlinkMaxBytes,
-		DownlinkMaxAge: cfg.Layout.DownlinkMaxAge, AckPending: 2 * cfg.Work.Batch}, log)
+		DownlinkMaxAge: cfg.Layout.DownlinkMaxAge}, log)
 	if err := ensure(ctx, keeper, log); err != nil {
 		return nil, err
 	}
