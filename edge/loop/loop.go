@@ -112,7 +112,7 @@ type mailbox[M any] struct {
 	spare  []M  // owned by the loop's goroutine: the queue of the turn before, empty
 }
 
-// New opens the descriptors of a loop. Run closes them at its end.
+// New opens the descriptors of a loop. Run closes them at its end; Release does if it never runs.
 func New[M any](h Handler[M], cfg Config) (*Loop[M], error) {
 	if cfg.Tick <= 0 {
 		cfg.Tick = defaultTick
@@ -375,6 +375,9 @@ func (l *Loop[M]) tick() {
 }
 
 func (l *Loop[M]) ticks(d time.Duration) uint32 { return uint32(d / l.tickLen) }
+
+// Release gives back what New and Listen opened, for a loop that never runs.
+func (l *Loop[M]) Release() { l.release() }
 
 // release closes everything that is open. The order matters: nobody posts to wakefd
 // once closed is set.

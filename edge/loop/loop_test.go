@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -202,6 +203,38 @@ func TestPostAfterStopIsDropped(t *testing.T) {
 	}
 	l.Post(func() { t.Error("called") })
 	l.Stop()
+}
+
+func TestReleaseGivesDescriptorsBack(t *testing.T) {
+	before := descriptors(t)
+	for range 10 {
+		l, err := loop.New(loop.Handler[func()](&echo{}), loop.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Listen(ln); err != nil {
+			t.Fatal(err)
+		}
+		_ = ln.Close()
+		l.Release()
+		l.Stop()
+	}
+	if n := descriptors(t); n > before+5 {
+		t.Errorf("%d descriptors, %d before", n, before)
+	}
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
 }
 
 // Two connections are readable in one turn. The handler of the first closes the second

@@ -38,7 +38,8 @@ func (quiet) Detach(downlink.Receiver, userid.ID) {}
 // inside is the gateway, and a way to run a test's function on a connection's loop.
 type inside struct {
 	*gateway
-	run chan func(*Conn)
+	run  chan func(*Conn)
+	conn chan *Conn // that was attached
 }
 
 const mTest kind = 255
@@ -49,13 +50,16 @@ func (g *inside) posted(c *Conn, m *message) {
 		return
 	}
 	g.gateway.posted(c, m)
+	if m.kind == mAttached {
+		g.conn <- c
+	}
 }
 
 // onLoop runs f on the loop of a connection that is logged in and at rest. Its peer
 // throws away what it gets.
 func onLoop(t testing.TB, f func(*Conn)) {
 	t.Helper()
-	above := &inside{run: make(chan func(*Conn), 1)}
+	above := &inside{run: make(chan func(*Conn), 1), conn: make(chan *Conn, 1)}
 	cfg := Config{Edge: "edge-a", Rules: handshake.Rules{Prefix: "/ws"}, Loops: 1}
 	cfg.setDefaults()
 	deps := Deps{Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Verifier: quiet{}, Uplink: quiet{}, Downlink: quiet{}}
@@ -96,8 +100,8 @@ func onLoop(t testing.TB, f func(*Conn)) {
 	go func() { _, _ = io.Copy(io.Discard, conn) }()
 	done := make(chan bool)
 	above.run <- func(c *Conn) { f(c); done <- true }
-	k := s.keepers[0]
-	k.loop.Post(message{c: k.conns[0], kind: mTest}) // read beside the loop, which is idle
+	c := <-above.conn
+	c.k.loop.Post(message{c: c, kind: mTest})
 	<-done
 }
 

@@ -83,7 +83,7 @@ func (c *Conn) peerCloses(body []byte) {
 func (c *Conn) lost() {
 	switch {
 	case c.state == stHandshake:
-		c.k.counts.handshakesLost.Add(1)
+		c.k.add(nHandshakesLost, 1)
 	case c.state < stClosing:
 		c.over(EndLost)
 	}

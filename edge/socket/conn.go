@@ -148,7 +148,7 @@ func (c *Conn) readable() {
 		c.lost()
 		return
 	}
-	c.k.counts.bytesIn.Add(uint64(n))
+	c.k.add(nBytesIn, n)
 	c.seen, c.pings = c.k.now(), 0
 	switch {
 	case c.has(fDeaf):
@@ -247,7 +247,7 @@ func (c *Conn) parse(b []byte) (used int) {
 func (c *Conn) event(ev event) {
 	switch ev.op {
 	case ws.OpPing:
-		c.k.counts.pings.Add(1)
+		c.k.add(nPings, 1)
 		if c.state < stClosing {
 			c.send(ws.OpPong, ev.data)
 		}
@@ -255,7 +255,7 @@ func (c *Conn) event(ev event) {
 	case ws.OpClose:
 		c.peerCloses(ev.data)
 	default:
-		c.k.counts.framesIn.Add(1)
+		c.k.add(nMessagesIn, 1)
 		if c.state < stClosing {
 			c.k.layer.message(c, ev.op, ev.data)
 		}

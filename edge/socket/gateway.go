@@ -57,7 +57,7 @@ func (g *gateway) relay(c *Conn, data []byte) {
 		c.fail(faultMemory)
 		return
 	}
-	c.k.counts.relayed.Add(1)
+	c.k.add(nRelayed, 1)
 	w := c.busy()
 	w.flight = append(flight, data...)
 	g.publish(c, envelope.Frame, w.flight)
@@ -137,7 +137,7 @@ func (g *gateway) publishedLate(c *Conn, err error) {
 		g.goodbye(c)
 		return
 	case err != nil:
-		c.k.counts.lostEvents.Add(1)
+		c.k.add(nLostEvents, 1)
 	}
 	w.leaving = false
 	c.finish()
@@ -163,7 +163,7 @@ func (g *gateway) posted(c *Conn, m *message) {
 			c.sess.at = m.at
 			c.drop(fMoved)
 		}
-		c.k.counts.delivered.Add(1)
+		c.k.add(nDelivered, 1)
 		c.send(ws.OpText, m.data)
 	case mMoved:
 		if m.at != c.sess.at {

@@ -15,7 +15,7 @@ const plainHeartbeat = `{"msgType":1}`
 
 // heartbeat answers one, with the newest position if the client does not have it yet.
 func (g *gateway) heartbeat(c *Conn) {
-	c.k.counts.heartbeats.Add(1)
+	c.k.add(nHeartbeats, 1)
 	if !c.has(fMoved) {
 		c.k.tmp = append(c.k.tmp[:0], plainHeartbeat...)
 		c.send(ws.OpText, c.k.tmp)

@@ -25,7 +25,7 @@ type keeper struct {
 	drained    int // connections that have their turn
 
 	originLogged stamp // 0: never
-	counts       counts
+	counts
 }
 
 const (
@@ -68,7 +68,7 @@ func (k *keeper) Accept(key loop.Key) {
 	c.deadline = c.seen.after(k.srv.cfg.Times.Handshake)
 	k.conns[key.Slot()] = c
 	k.handshakes++
-	k.counts.accepted.Add(1)
+	k.add(nAccepted, 1)
 	open := k.srv.live.Add(1)
 	lim := &k.srv.cfg.Limits
 	switch {
@@ -85,7 +85,7 @@ func (k *keeper) Accept(key loop.Key) {
 func (k *keeper) forget(c *Conn) {
 	switch {
 	case c.has(fCounted):
-		k.counts.open.Add(-1)
+		k.open.Add(-1)
 	case !c.has(fRefused):
 		k.handshakes--
 	}
@@ -140,7 +140,7 @@ func (k *keeper) Message(m message) {
 }
 
 // Tick is loop.Handler.
-func (k *keeper) Tick() { k.counts.buffered.Store(k.pool.lent) }
+func (k *keeper) Tick() { k.buffered.Store(k.pool.lent) }
 
 // TurnEnd is loop.Handler: one write for each connection that has something to say.
 func (k *keeper) TurnEnd() {
@@ -156,6 +156,6 @@ func (k *keeper) TurnEnd() {
 
 // AcceptFailed is loop.Handler.
 func (k *keeper) AcceptFailed(err error) {
-	k.counts.acceptFailures.Add(1)
+	k.add(nAcceptFailures, 1)
 	k.srv.log.Warn("accepting pauses: out of descriptors or memory", "error", err, "open", k.srv.live.Load())
 }

@@ -118,7 +118,7 @@ func (g *gateway) attached(c *Conn, resumed bool, at downlink.Token) {
 	c.state = stOpen
 	c.seen, c.pings = c.k.now(), 0
 	c.sess.at = at
-	c.k.counts.logins.Add(1)
+	c.k.add(nLogins, 1)
 	g.loginReply(c, resumed)
 	c.rearm()
 	g.announce(c)

@@ -9,14 +9,55 @@ import (
 	"github.com/wirepost/wirepost/edge/handshake"
 )
 
-// counts are one loop's: only that loop adds, so the atomics never contend.
-type counts struct {
-	open, buffered                                     atomic.Int64
-	accepted, acceptFailures, opened, handshakesLost   atomic.Uint64
-	logins, heartbeats, pings, relayed, delivered      atomic.Uint64
-	framesIn, framesOut, bytesIn, bytesOut, lostEvents atomic.Uint64
-	_                                                  [64]byte // the next loop's counts lie on other cache lines
+// count names one of the sums that each loop keeps.
+type count uint8
+
+const (
+	nAccepted count = iota
+	nAcceptFailures
+	nOpened
+	nHandshakesLost
+	nLogins
+	nHeartbeats
+	nPings
+	nRelayed
+	nDelivered
+	nMessagesIn
+	nFramesOut
+	nBytesIn
+	nBytesOut
+	nLostEvents
+	countKinds
+)
+
+// sums is how the counts are shown.
+var sums = [countKinds]struct{ name, help string }{
+	nAccepted:       {"accepted_total", "TCP connections accepted."},
+	nAcceptFailures: {"accept_failures_total", "Pauses in accepting for lack of descriptors or memory."},
+	nOpened:         {"handshakes_total", "Handshakes that became a WebSocket."},
+	nHandshakesLost: {"handshakes_lost_total", "Connections that went before their request was complete."},
+	nLogins:         {"logins_total", "Connections that logged in and were attached."},
+	nHeartbeats:     {"heartbeats_total", "Heartbeats of the client protocol that were answered."},
+	nPings:          {"pings_total", "WebSocket pings that were received."},
+	nRelayed:        {"relayed_total", "Messages handed to the uplink."},
+	nDelivered:      {"delivered_total", "Frames of the downlink handed to sockets."},
+	nMessagesIn:     {"messages_in_total", "Whole messages read."},
+	nFramesOut:      {"frames_out_total", "WebSocket frames queued for writing."},
+	nBytesIn:        {"bytes_in_total", "Bytes read from sockets."},
+	nBytesOut:       {"bytes_out_total", "Bytes written to sockets."},
+	nLostEvents:     {"lost_events_total", "Disconnected events that could not be stored."},
 }
+
+// counts are one loop's. Only that loop adds, so the atomics never contend; padding
+// keeps the next loop's off its cache lines.
+type counts struct {
+	n        [countKinds]atomic.Uint64
+	open     atomic.Int64 // connections behind the handshake
+	buffered atomic.Int64 // bytes lent, as of the last tick
+	_        [64]byte
+}
+
+func (c *counts) add(k count, n int) { c.n[k].Add(uint64(n)) }
 
 // metrics are the room's. Each closed connection and each refused handshake is in
 // exactly one counter.
@@ -55,40 +96,24 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 
 // registerSums registers what the loops count.
 func (s *Server) registerSums(reg prometheus.Registerer) {
-	counter := func(name, help string, of func(*counts) *atomic.Uint64) {
-		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "wirepost_edge_" + name, Help: help},
-			func() float64 {
-				var sum uint64
-				for _, k := range s.keepers {
-					sum += of(&k.counts).Load()
-				}
-				return float64(sum)
-			}))
+	sum := func(of func(*counts) float64) func() float64 {
+		return func() (all float64) {
+			for _, k := range s.keepers {
+				all += of(&k.counts)
+			}
+			return all
+		}
 	}
-	gauge := func(name, help string, of func(*counts) *atomic.Int64) {
-		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "wirepost_edge_" + name, Help: help},
-			func() float64 {
-				var sum int64
-				for _, k := range s.keepers {
-					sum += of(&k.counts).Load()
-				}
-				return float64(sum)
-			}))
+	for k, facts := range sums {
+		reg.MustRegister(prometheus.NewCounterFunc(
+			prometheus.CounterOpts{Name: "wirepost_edge_" + facts.name, Help: facts.help},
+			sum(func(c *counts) float64 { return float64(c.n[k].Load()) })))
 	}
-	gauge("connections", "WebSocket connections that are open.", func(c *counts) *atomic.Int64 { return &c.open })
-	gauge("buffered_bytes", "Bytes of buffers lent to connections.", func(c *counts) *atomic.Int64 { return &c.buffered })
-	counter("accepted_total", "TCP connections accepted.", func(c *counts) *atomic.Uint64 { return &c.accepted })
-	counter("accept_failures_total", "Pauses in accepting for lack of descriptors or memory.", func(c *counts) *atomic.Uint64 { return &c.acceptFailures })
-	counter("handshakes_total", "Handshakes that became a WebSocket.", func(c *counts) *atomic.Uint64 { return &c.opened })
-	counter("handshakes_lost_total", "Connections that went before their request was complete.", func(c *counts) *atomic.Uint64 { return &c.handshakesLost })
-	counter("logins_total", "Connections that logged in and were attached.", func(c *counts) *atomic.Uint64 { return &c.logins })
-	counter("heartbeats_total", "Heartbeats of the client protocol that were answered.", func(c *counts) *atomic.Uint64 { return &c.heartbeats })
-	counter("pings_total", "WebSocket pings that were answered.", func(c *counts) *atomic.Uint64 { return &c.pings })
-	counter("relayed_total", "Messages handed to the uplink.", func(c *counts) *atomic.Uint64 { return &c.relayed })
-	counter("delivered_total", "Frames of the downlink handed to sockets.", func(c *counts) *atomic.Uint64 { return &c.delivered })
-	counter("messages_in_total", "Whole messages read.", func(c *counts) *atomic.Uint64 { return &c.framesIn })
-	counter("frames_out_total", "WebSocket frames queued for writing.", func(c *counts) *atomic.Uint64 { return &c.framesOut })
-	counter("bytes_in_total", "Bytes read from sockets.", func(c *counts) *atomic.Uint64 { return &c.bytesIn })
-	counter("bytes_out_total", "Bytes written to sockets.", func(c *counts) *atomic.Uint64 { return &c.bytesOut })
-	counter("lost_events_total", "Disconnected events that could not be stored.", func(c *counts) *atomic.Uint64 { return &c.lostEvents })
+	reg.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "wirepost_edge_connections", Help: "WebSocket connections that are open.",
+		}, sum(func(c *counts) float64 { return float64(c.open.Load()) })),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "wirepost_edge_buffered_bytes", Help: "Bytes of buffers lent to connections.",
+		}, sum(func(c *counts) float64 { return float64(c.buffered.Load()) })))
 }

@@ -55,8 +55,8 @@ func (c *Conn) open(request, behind []byte) {
 	}
 	c.k.handshakes--
 	c.set(fCounted)
-	c.k.counts.opened.Add(1)
-	c.k.counts.open.Add(1)
+	c.k.add(nOpened, 1)
+	c.k.open.Add(1)
 	c.user = req.User
 	c.k.layer.opened(c, req.Token)
 	c.rearm()

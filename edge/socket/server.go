@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wirepost/wirepost/edge/loop"
 )
 
 // Deps are a Server's neighbours. All are required.
@@ -35,8 +37,11 @@ type Server struct {
 	live     atomic.Int64  // connections of which something is left, if only an event in flight
 	draining atomic.Bool
 	empty    chan struct{} // one token when live became 0 while draining
-	abort    sync.Once
 	stopped  chan struct{} // closed by Abort
+
+	mu      sync.Mutex
+	serving bool // guarded by mu: the loops run, or are about to
+	aborted bool // guarded by mu
 }
 
 // ErrAborted is returned by Serve when Abort came first.
@@ -73,15 +78,8 @@ func newServer(cfg Config, deps Deps, above func(*Server) layer) (*Server, error
 func (s *Server) Serve(ln net.Listener) error {
 	defer func() { _ = ln.Close() }()
 	defer s.Abort()
-	select {
-	case <-s.stopped:
-		return ErrAborted
-	default:
-	}
-	for _, k := range s.keepers {
-		if err := k.loop.Listen(ln); err != nil {
-			return fmt.Errorf("serve: %w", err)
-		}
+	if err := s.listen(ln); err != nil {
+		return err
 	}
 	_ = ln.Close()
 	errs := make(chan error, len(s.keepers))
@@ -96,21 +94,49 @@ func (s *Server) Serve(ln net.Listener) error {
 	}
 	var all []error
 	for range s.keepers {
-		all = append(all, <-errs)
+		if err := <-errs; !errors.Is(err, loop.ErrStopped) {
+			all = append(all, err)
+		}
 	}
 	return errors.Join(all...)
 }
 
-// Abort cuts every connection at once: no close frames, no events, as a crash would. It
-// is also the end after Drain.
-func (s *Server) Abort() {
-	s.abort.Do(func() {
-		close(s.stopped)
-		s.stopLoops()
-		if s.verifiers != nil {
-			s.verifiers.stop()
+// listen gives each loop the listener. After it the loops are to be run.
+func (s *Server) listen(ln net.Listener) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.aborted {
+		return ErrAborted
+	}
+	for _, k := range s.keepers {
+		if err := k.loop.Listen(ln); err != nil {
+			return fmt.Errorf("serve: %w", err)
 		}
-	})
+	}
+	s.serving = true
+	return nil
+}
+
+// Abort cuts every connection at once: no close frames, no events, as a crash would. It
+// is also the end after Drain. It may be called at any time, more than once.
+func (s *Server) Abort() {
+	s.mu.Lock()
+	first := !s.aborted
+	s.aborted = true
+	if first && !s.serving {
+		for _, k := range s.keepers {
+			k.loop.Release()
+		}
+	}
+	s.mu.Unlock()
+	if !first {
+		return
+	}
+	close(s.stopped)
+	s.stopLoops()
+	if s.verifiers != nil {
+		s.verifiers.stop()
+	}
 }
 
 func (s *Server) stopLoops() {

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gobwas/ws"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wirepost/wirepost/edge/downlink"
 	"github.com/wirepost/wirepost/edge/socket"
@@ -544,9 +546,23 @@ func TestAbort(t *testing.T) {
 }
 
 func TestAbortBeforeServe(t *testing.T) {
-	r := serve(t, nil)
-	r.Abort()
-	r.Abort()
+	for range 20 {
+		r := serve(t, nil) // Serve and Abort race
+		r.Abort()
+		r.Abort()
+	}
+	s, err := socket.NewEcho(config(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Abort()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Serve(ln); !errors.Is(err, socket.ErrAborted) {
+		t.Errorf("serve: %v", err)
+	}
 }
 
 func TestOverload(t *testing.T) {

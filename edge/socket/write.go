@@ -40,7 +40,7 @@ func (c *Conn) queue(op ws.OpCode, payload []byte) bool {
 		return false
 	}
 	c.w.out = append(appendHead(out, op, len(payload)), payload...)
-	c.k.counts.framesOut.Add(1)
+	c.k.add(nFramesOut, 1)
 	return true
 }
 
@@ -54,8 +54,8 @@ func (c *Conn) queueRaw(b []byte) {
 // room returns out with room for n bytes, and marks the connection for TurnEnd.
 func (c *Conn) room(n int) []byte {
 	w := c.busy()
-	if w.outAt > 0 && cap(w.out)-len(w.out) < n {
-		// Rather than growing, drop whole frames that are written.
+	if w.outAt > len(w.out)/4 && cap(w.out)-len(w.out) < n {
+		// Rather than growing, drop whole frames that are written; not for a few bytes.
 		if start := frameStart(w.out, w.outAt, false); start > 0 {
 			w.out = w.out[:copy(w.out, w.out[start:])]
 			w.outAt -= start
@@ -126,7 +126,7 @@ func (c *Conn) write() {
 		c.lost()
 		return
 	}
-	c.k.counts.bytesOut.Add(uint64(n))
+	c.k.add(nBytesOut, n)
 	w.outAt += n
 	if w.outAt == len(w.out) {
 		c.k.pool.give(w.out)
