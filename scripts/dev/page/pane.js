@@ -97,9 +97,9 @@ export class Pane {
     const form = this.#q('form'), text = this.#q('textarea');
     form.addEventListener('submit', (ev) => {
       ev.preventDefault();
-      if (!text.value.trim()) return;
-      this.#send(text.value);
+      const words = text.value.trim();
       text.value = '';
+      if (words) this.#send(words);
     });
     text.addEventListener('keydown', (ev) => {
       if (ev.key === 'Enter' && !ev.shiftKey && !ev.isComposing) {
