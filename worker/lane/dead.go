@@ -18,11 +18,11 @@ import (
 var nobody = userid.MustParse("unknown")
 
 // bury publishes the message to the dead stream and waits for its PubAck; it tries again
-// until it is there. It reports false when it gave up.
-func (t *tenure) bury(it *item, reason string) bool {
+// until it is there. Errors are those of retry.
+func (t *tenure) bury(it *item, reason string) error {
 	out := deadMessage(t.lane, it, reason)
 	id := jetstream.WithMsgID(fmt.Sprintf("%s/%d/%d", stream.Up(t.lane), t.ledger.rec.Consumer.UnixNano(), it.streamSeq))
-	done := t.retry("dead message cannot be stored, lane waits and tries again", func() error {
+	err := t.retry("dead message cannot be stored, lane waits and tries again", func() error {
 		ctx, cancel := context.WithTimeout(t.work, takeOverTimeout)
 		defer cancel()
 		_, err := t.g.js.PublishMsg(ctx, out, id, jetstream.WithRetryAttempts(0))
@@ -31,11 +31,11 @@ func (t *tenure) bury(it *item, reason string) bool {
 		}
 		return err
 	})
-	if done {
+	if err == nil {
 		t.m.dead.Inc()
 		t.log.Warn("message is dead", "reason", reason, "subject", it.msg.Subject, "seq", it.streamSeq)
 	}
-	return done
+	return err
 }
 
 // deadMessage is the message as it came, with the reason, without what JetStream would

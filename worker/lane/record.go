@@ -21,7 +21,7 @@ type record struct {
 	Clean    bool      `json:"clean"`           // the owner released the lane and lives or ended well
 	Until    uint64    `json:"until,omitempty"` // up to this stream sequence messages may have been with an owner that died
 	Suspect  uint64    `json:"suspect,omitempty"`
-	Count    int       `json:"count,omitempty"` // how often the suspect was begun to be worked alone
+	Count    int       `json:"count,omitempty"` // how often a worker began to work the suspect by itself and did not come back
 }
 
 // errReplaced is returned when another worker has written the lane's record.

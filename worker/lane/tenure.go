@@ -52,12 +52,12 @@ type shift struct {
 
 	held    []item // taken and not begun
 	atWork  []item
-	busy    bool         // a work goroutine runs
-	done    chan outcome // written by the work goroutine
-	ending  bool         // quit was seen
-	links   uint64       // reconnects of the connection
-	breaks  int          // resets since the last commit
-	pauseTo time.Time    // nothing is asked before
+	busy    bool       // a work goroutine runs
+	done    chan error // written by the work goroutine: what became of the batch
+	ending  bool       // quit was seen
+	links   uint64     // reconnects of the connection
+	breaks  int        // resets since the last commit
+	pauseTo time.Time  // nothing is asked before
 }
 
 func newTenure(g *Group, lane int, work context.Context) *tenure {
@@ -66,7 +66,7 @@ func newTenure(g *Group, lane int, work context.Context) *tenure {
 	}
 	t.shift = &shift{
 		feed:   newFeed(g.js, lane, g.cfg.Batch, g.cfg.PinnedTTL),
-		ledger: ledger{js: g.js, lane: lane}, done: make(chan outcome, 1), links: g.js.Conn().Stats().Reconnects,
+		ledger: ledger{js: g.js, lane: lane}, done: make(chan error, 1), links: g.js.Conn().Stats().Reconnects,
 	}
 	return t
 }
@@ -97,8 +97,8 @@ func (t *tenure) run() {
 		case m := <-t.feed.in:
 			t.take(m)
 			t.drain()
-		case o := <-t.done:
-			t.finish(o)
+		case err := <-t.done:
+			t.finish(err)
 		case <-tick.C:
 			t.check()
 		case <-prolong.C:
@@ -251,8 +251,6 @@ func (t *tenure) takeOver() {
 			t.pause()
 		}
 		t.breaks++
-	case errors.Is(err, errReplaced):
-		t.lose()
 	case t.work.Err() != nil:
 	default:
 		t.log.Warn("take-over of a lane failed, trying again", "error", err)
@@ -341,9 +339,6 @@ func (t *tenure) release() {
 	}
 	rec := t.ledger.rec
 	rec.Clean = true
-	if rec.Suspect != 0 {
-		rec.Count = max(rec.Count-1, 0) // the worker lives
-	}
 	err := t.ledger.store(ctx, rec)
 	if errors.Is(err, errReplaced) {
 		return

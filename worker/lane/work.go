@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"runtime/debug"
 	"time"
 
 	"github.com/wirepost/wirepost/shared/envelope"
+	"github.com/wirepost/wirepost/shared/stream"
 	"github.com/wirepost/wirepost/worker/messaging"
 )
 
@@ -25,11 +25,9 @@ var (
 	ackWork = []byte("+WPI") // work in progress: the ack wait starts again
 )
 
-// outcome is what became of a batch: all of it is committed, or nothing is known.
-type outcome struct {
-	committed bool
-	replaced  bool // another worker has written the lane's record
-}
+// errGivenUp is returned when a batch is not this worker's to commit any more: the lane
+// is another's, or the worker stops. Nothing is known of its messages.
+var errGivenUp = errors.New("batch given up")
 
 // begin starts the work goroutine on what is held: one message while there may be a
 // suspect among them, else up to a whole batch.
@@ -52,12 +50,12 @@ func (t *tenure) begin() {
 
 // finish acknowledges a committed batch. An ack that is lost means that its message
 // comes again and is found to be known.
-func (t *tenure) finish(o outcome) {
+func (t *tenure) finish(err error) {
 	items := t.atWork
 	t.atWork, t.busy = nil, false
 	switch {
 	case t.g.abort.Err() != nil:
-	case o.committed:
+	case err == nil:
 		nc := t.g.js.Conn()
 		for i := range items {
 			if err := nc.Publish(items[i].msg.Reply, ackAck); err != nil {
@@ -66,7 +64,7 @@ func (t *tenure) finish(o outcome) {
 		}
 		t.m.worked.Add(float64(len(items)))
 		t.breaks = 0
-	case o.replaced:
+	case errors.Is(err, errReplaced):
 		t.lose()
 	default:
 		if t.reset != "" {
@@ -90,61 +88,28 @@ func (t *tenure) prolong() {
 
 // commit works items until they are done, or until that is somebody else's duty. It
 // runs on the work goroutine.
-func (t *tenure) commit(items []item, solo bool) outcome {
-	exclusive := false
+func (t *tenure) commit(items []item, solo bool) error {
 	if solo {
-		count, err := t.suspect(items[0])
+		it, rec := &items[0], t.ledger.rec
+		if rec.Suspect == it.streamSeq && rec.Count >= deaths {
+			return t.bury(it, fmt.Sprintf("worker died %d times while it worked this message alone", rec.Count))
+		}
+		return t.commitAll(items, it)
+	}
+	if t.ledger.rec.Until != 0 {
+		err := t.retry("lane's record cannot be written, trying again", func() error {
+			return t.persist(func(r *record) { r.Until, r.Suspect, r.Count = 0, 0, 0 })
+		})
 		if err != nil {
-			return outcome{replaced: errors.Is(err, errReplaced)}
-		}
-		if count > deaths {
-			reason := fmt.Sprintf("worker died %d times while it worked this message alone", deaths)
-			return outcome{committed: t.bury(&items[0], reason)}
-		}
-		exclusive = count > 1
-	} else if t.ledger.rec.Until != 0 {
-		if err := t.persist(func(r *record) { r.Until, r.Suspect, r.Count = 0, 0, 0 }); err != nil {
-			return outcome{replaced: errors.Is(err, errReplaced)}
+			return err
 		}
 	}
-	return outcome{committed: t.commitAll(items, exclusive)}
-}
-
-// suspect writes down that the message is worked alone now, and how often it was.
-func (t *tenure) suspect(it item) (count int, err error) {
-	err = t.persist(func(r *record) {
-		if r.Suspect != it.streamSeq {
-			r.Suspect, r.Count = it.streamSeq, 0
-		}
-		r.Count++
-		count = r.Count
-	})
-	return count, err
-}
-
-// persist changes the record, and tries again until that is done or is not ours to do.
-func (t *tenure) persist(change func(*record)) error {
-	rec := t.ledger.rec
-	change(&rec)
-	var err error
-	t.retry("lane's record cannot be written, trying again", func() error {
-		ctx, cancel := context.WithTimeout(t.work, callTimeout)
-		defer cancel()
-		err = t.ledger.store(ctx, rec)
-		if errors.Is(err, errReplaced) {
-			return nil
-		}
-		if missing(err) {
-			t.g.cfg.Missing("bucket suspects")
-		}
-		return err
-	})
-	return err
+	return t.commitAll(items, nil)
 }
 
 // commitAll works the batch; when that panics, each message by itself, and a message
-// that panics is dead. It reports false when it gave up.
-func (t *tenure) commitAll(items []item, exclusive bool) bool {
+// that panics is dead. suspect is nil, or the only item.
+func (t *tenure) commitAll(items []item, suspect *item) error {
 	events := make([]envelope.Event, 0, len(items))
 	from := make([]int, 0, len(items)) // index of the event → of the item
 	for i := range items {
@@ -152,38 +117,42 @@ func (t *tenure) commitAll(items []item, exclusive bool) bool {
 			events, from = append(events, items[i].ev), append(from, i)
 		}
 	}
-	var dead []messaging.Dead
 	if len(events) > 0 {
-		var ok bool
+		dead, err := t.try(events, suspect)
 		var p *panicked
-		dead, p, ok = t.try(events, exclusive)
 		switch {
-		case p != nil && len(items) == 1:
+		case errors.As(err, &p) && len(items) == 1:
 			return t.bury(&items[0], p.Error())
 		case p != nil:
 			for i := range items {
-				if !t.commitAll(items[i:i+1], exclusive) {
-					return false
+				if err := t.commitAll(items[i:i+1], nil); err != nil {
+					return err
 				}
 			}
-			return true
-		case !ok:
-			return false
+			return nil
+		case err != nil:
+			return err
+		}
+		t.markDead(items, from, dead)
+	}
+	for i := range items {
+		if items[i].bad != "" {
+			if err := t.bury(&items[i], items[i].bad); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
+}
+
+func (t *tenure) markDead(items []item, from []int, dead []messaging.Dead) {
 	for _, d := range dead {
 		if d.Index < 0 || d.Index >= len(from) {
-			t.log.Error("business named an event that is not in the batch as dead", "index", d.Index, "events", len(events))
+			t.log.Error("business named an event that is not in the batch as dead", "index", d.Index, "events", len(from))
 			continue
 		}
 		items[from[d.Index]].bad = d.Reason
 	}
-	for i := range items {
-		if items[i].bad != "" && !t.bury(&items[i], items[i].bad) {
-			return false
-		}
-	}
-	return true
 }
 
 // panicked is a panic of the Business.
@@ -191,27 +160,53 @@ type panicked struct{ value any }
 
 func (p *panicked) Error() string { return fmt.Sprintf("worker panicked: %.200v", p.value) }
 
-// try calls Work until it returns no error. It ends early with a panic, or with ok
-// false when the batch is not ours to do any more.
-func (t *tenure) try(events []envelope.Event, exclusive bool) (dead []messaging.Dead, p *panicked, ok bool) {
-	ok = t.retry("batch cannot be committed, lane waits and tries again", func() (err error) {
-		dead, err = t.once(events, exclusive)
+// try calls Work until it returns no error. A panic ends it early.
+func (t *tenure) try(events []envelope.Event, suspect *item) (dead []messaging.Dead, err error) {
+	var p *panicked
+	err = t.retry("batch cannot be committed, lane waits and tries again", func() (err error) {
+		dead, err = t.once(events, suspect)
 		if errors.As(err, &p) {
 			return nil
 		}
 		return err
 	})
-	return dead, p, ok && p == nil
+	if err == nil && p != nil {
+		return nil, p
+	}
+	return dead, err
 }
 
-func (t *tenure) once(events []envelope.Event, exclusive bool) (dead []messaging.Dead, err error) {
-	if exclusive {
+// once is one try. A suspect is written down before it, and struck off when the worker
+// survives; one that was there when a worker died is worked while no other lane of this
+// process works, or a killer among those would make it look guilty.
+func (t *tenure) once(events []envelope.Event, suspect *item) ([]messaging.Dead, error) {
+	if suspect != nil && t.ledger.rec.Suspect == suspect.streamSeq && t.ledger.rec.Count > 0 {
 		t.g.alone.Lock()
 		defer t.g.alone.Unlock()
 	} else {
 		t.g.alone.RLock()
 		defer t.g.alone.RUnlock()
 	}
+	if suspect == nil {
+		return t.call(events)
+	}
+	err := t.persist(func(r *record) {
+		if r.Suspect != suspect.streamSeq {
+			r.Suspect, r.Count = suspect.streamSeq, 0
+		}
+		r.Count++
+	})
+	if err != nil {
+		return nil, err
+	}
+	dead, err := t.call(events)
+	if err != nil && t.g.abort.Err() == nil {
+		err = errors.Join(err, t.persist(func(r *record) { r.Count-- }))
+	}
+	return dead, err
+}
+
+func (t *tenure) call(events []envelope.Event) (dead []messaging.Dead, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			t.m.panics.Inc()
@@ -222,15 +217,31 @@ func (t *tenure) once(events []envelope.Event, exclusive bool) (dead []messaging
 	return t.g.business.Work(t.work, events)
 }
 
-// retry does f until it returns nil. It reports false when it gave up: the lane is
-// another's, or the worker stops.
-func (t *tenure) retry(trouble string, f func() error) bool {
+// persist changes the lane's record.
+func (t *tenure) persist(change func(*record)) error {
+	rec := t.ledger.rec
+	change(&rec)
+	ctx, cancel := context.WithTimeout(t.g.abort, callTimeout)
+	defer cancel()
+	err := t.ledger.store(ctx, rec)
+	if missing(err) {
+		t.g.cfg.Missing("bucket " + stream.Suspects)
+	}
+	return err
+}
+
+// retry does f until it returns nil, or errReplaced. It returns errGivenUp when the lane
+// is another's, or the worker stops.
+func (t *tenure) retry(trouble string, f func() error) error {
 	failing := complain{log: t.log, text: trouble}
 	for pause := retryLeast; ; pause = min(2*pause, retryMost) {
 		err := f()
 		if err == nil {
 			failing.on(nil)
-			return true
+			return nil
+		}
+		if errors.Is(err, errReplaced) {
+			return errReplaced
 		}
 		if t.work.Err() == nil {
 			failing.on(err)
@@ -244,8 +255,8 @@ func (t *tenure) retry(trouble string, f func() error) bool {
 		}
 		timer.Stop()
 		if t.lost.Load() || t.work.Err() != nil || t.stopping() {
-			t.log.Log(t.work, slog.LevelInfo, "batch given up, it is worked again from the ack floor", "error", err)
-			return false
+			t.log.Info("batch given up, it is worked again from the ack floor", "error", err)
+			return errGivenUp
 		}
 	}
 }

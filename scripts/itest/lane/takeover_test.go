@@ -120,6 +120,7 @@ type herd struct {
 	s      *system
 	st     *store
 	killer userid.ID
+	slow   func(ev envelope.Event) // before each frame; may be nil
 	deaths atomic.Int32
 	mu     sync.Mutex
 	closed bool
@@ -129,6 +130,12 @@ func (h *herd) start(name string) {
 	var w *worker
 	ready := make(chan struct{})
 	b := &business{st: h.st, do: func(ctx context.Context, ev envelope.Event) error {
+		if h.slow != nil {
+			h.slow(ev)
+		}
+		if ctx.Err() != nil {
+			return errKilled // died meanwhile
+		}
 		if ev.User != h.killer || string(ev.Data) != "2" {
 			return nil
 		}
@@ -208,4 +215,27 @@ func TestOrphanIsWorkedSoon(t *testing.T) {
 	}
 	s.emptied()
 	st.check(t, 1)
+}
+
+// The frames of other lanes that are at work whenever a worker dies are innocent.
+func TestBystandersOfAKillerLive(t *testing.T) {
+	s := newSystem(t, streams.Layout{Lanes: 3})
+	ids := users(3)
+	h := &herd{s: s, st: newStore(), killer: ids[0], slow: func(ev envelope.Event) {
+		switch {
+		case ev.User != ids[0]:
+			time.Sleep(300 * time.Millisecond) // at work when the killer kills
+		case string(ev.Data) == "2":
+			time.Sleep(150 * time.Millisecond)
+		}
+	}}
+	p := s.sender(ids...)
+	p.send(4)
+	h.start("w1")
+	s.dead(1)
+	s.emptied()
+	if dead := s.dead(1); string(dead[0].Data) != "2" || !strings.HasSuffix(dead[0].Subject, ids[0].Token()) {
+		t.Errorf("dead: %s %q", dead[0].Subject, dead[0].Data)
+	}
+	t.Logf("%d deaths", h.deaths.Load())
 }
