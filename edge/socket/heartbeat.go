@@ -2,7 +2,6 @@ package socket
 
 import (
 	"bytes"
-	"encoding/json"
 	"strconv"
 
 	"github.com/gobwas/ws"
@@ -41,7 +40,7 @@ func msgType(b []byte) int {
 		return -1
 	}
 	n := integer(b[i:])
-	if (n == protocol.Heartbeat || n == protocol.Login) && !json.Valid(b) {
+	if (n == protocol.Heartbeat || n == protocol.Login) && !validJSON(b) {
 		return -1
 	}
 	return n
