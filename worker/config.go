@@ -79,8 +79,7 @@ type Work struct {
 	// must fit into the edges' MAX_FRAME with some room for the other fields.
 	BodyLimit int `env:"BODY_LIMIT" envDefault:"65536"`
 	// Batch is how many messages of a lane are stored at once at most. More is cheaper a
-	// message under load, and delays the first of them. The same at every worker, because
-	// it is part of the consumers that they create.
+	// message under load, and delays the first of them.
 	Batch int `env:"BATCH" envDefault:"256"`
 }
 
