@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/wirepost/wirepost/shared/stream"
 	"github.com/wirepost/wirepost/shared/subject"
@@ -20,6 +20,7 @@ const (
 	firstRetry  = 20 * time.Millisecond // of a marker; doubles up to
 	lastRetry   = time.Second           //
 	misfitRetry = time.Second           // while the shard's stream is not one of this system
+	readers     = 16                    // direct gets of a shard under way at once
 	postBytes   = 16 << 20              // of read frames, at which results are proven and handed over
 )
 
@@ -36,6 +37,7 @@ type prober struct {
 	shard  int
 	health *health
 	reader *reader
+	spare  []*reader // for replays, several at a time
 }
 
 // outcome is what became of a job.
@@ -248,36 +250,68 @@ func (p *prober) read(ctx context.Context, r *round, m mark, jobs []job, swept [
 	}
 }
 
-// fetch reads what each job missed, until postBytes are together.
+// fetch reads what each of the first n jobs missed, several at a time, until postBytes
+// are together.
 func (p *prober) fetch(ctx context.Context, m mark, jobs []job, lasts map[string]uint64) (outs []outcome, n int) {
-	bytes := 0
-	for n < len(jobs) && bytes < postBytes {
-		j := jobs[n]
-		n++
-		o := outcome{job: j, why: resumedOK}
-		subj := subject.Down(p.shard, j.user)
-		if o.last = lasts[subj]; o.last > j.from && j.kind != check {
-			msgs, err := p.reader.behind(ctx, m.name, subj, j.from, o.last, m.seq)
-			switch {
-			case errors.Is(err, errTooMuch):
-				o.why = resumedTooMuch
-			case err != nil:
-				o.why = resumedUnread
-			}
-			o.frames, bytes = p.entries(msgs, m, bytes)
+	outs = make([]outcome, len(jobs))
+	var missed []int
+	for i := range jobs {
+		outs[i] = outcome{job: jobs[i], why: resumedOK, last: lasts[subject.Down(p.shard, jobs[i].user)]}
+		if jobs[i].kind != check && outs[i].last > jobs[i].from {
+			missed = append(missed, i)
 		}
-		outs = append(outs, o)
 	}
-	return outs, n
+	var next, bytes atomic.Int64
+	work := func(r *reader) {
+		for bytes.Load() < postBytes {
+			k := int(next.Add(1)) - 1
+			if k >= len(missed) {
+				return
+			}
+			p.fetchOne(ctx, r, m, &outs[missed[k]], &bytes)
+		}
+	}
+	var all sync.WaitGroup
+	for i := 1; i < min(readers, len(missed)); i++ {
+		if r := p.spareReader(i); r != nil {
+			all.Go(func() { work(r) })
+		}
+	}
+	work(p.reader)
+	all.Wait()
+	if taken := int(next.Load()); taken < len(missed) {
+		return outs[:missed[taken]], missed[taken]
+	}
+	return outs, len(jobs)
 }
 
-func (p *prober) entries(msgs []*nats.Msg, m mark, bytes int) ([]entry, int) {
-	frames := make([]entry, len(msgs))
-	for i, msg := range msgs {
-		frames[i] = entry{raw: msg.Data, at: NewToken(m.down.Epoch, m.down.Shard, number(msg, hSequence)), target: targetOf(msg), unsent: !sendable(msg.Data)}
-		bytes += len(msg.Data)
+func (p *prober) fetchOne(ctx context.Context, r *reader, m mark, o *outcome, bytes *atomic.Int64) {
+	msgs, err := r.behind(ctx, m.name, subject.Down(p.shard, o.job.user), o.job.from, o.last, m.seq)
+	switch {
+	case errors.Is(err, errTooMuch):
+		o.why = resumedTooMuch
+		return
+	case err != nil:
+		o.why = resumedUnread
+		return
 	}
-	return frames, bytes
+	o.frames = make([]entry, len(msgs))
+	for i, msg := range msgs {
+		o.frames[i] = entry{raw: msg.Data, at: NewToken(m.down.Epoch, m.down.Shard, number(msg, hSequence)), target: targetOf(msg), unsent: !sendable(msg.Data)}
+		bytes.Add(int64(len(msg.Data)))
+	}
+}
+
+// spareReader returns the i-th of the readers besides the first, or nil.
+func (p *prober) spareReader(i int) *reader {
+	for len(p.spare) < i {
+		r, err := newReader(p.h.reads, p.h.d.m)
+		if err != nil {
+			return nil
+		}
+		p.spare = append(p.spare, r)
+	}
+	return p.spare[i-1]
 }
 
 // prove returns from where on the stream is whole, as of now: after a new marker, a

@@ -18,7 +18,7 @@ const (
 	readPatience = 4 * time.Second // for a read altogether, stale replicas included
 	freshFor     = time.Second     // see firstFrom
 	lastsBytes   = 32 << 20        // of one answer to lasts
-	answerQueue  = 4096            // messages; one answer has at most 1,025
+	answerQueue  = 1280            // messages; one answer has at most 1,025
 )
 
 var (
@@ -53,8 +53,6 @@ func newReader(nc *nats.Conn, m *metrics) (*reader, error) {
 	r.sub, err = nc.ChanSubscribe(r.inbox+"*", r.answer)
 	return r, err
 }
-
-func (r *reader) close() { _ = r.sub.Unsubscribe() }
 
 // end is how an answer ended.
 type end struct {

@@ -2,7 +2,6 @@ package servers
 
 import (
 	"fmt"
-	"net"
 	"net/url"
 	"testing"
 	"time"
@@ -24,29 +23,45 @@ type NATSCluster struct {
 func Cluster(t testing.TB) *NATSCluster {
 	t.Helper()
 	c := &NATSCluster{}
-	var ports [clusterSize]int
-	for i := range ports {
-		ports[i] = portFor(t)
-	}
-	for i := range ports {
-		var routes []*url.URL
-		for j := range ports {
+	for i := range c.routes {
+		for j := range c.routes {
 			if i != j {
-				c.routes[i][j] = NewProxy(t, fmt.Sprintf("127.0.0.1:%d", ports[j]))
-				routes = append(routes, &url.URL{Scheme: "nats-route", Host: c.routes[i][j].Addr()})
+				c.routes[i][j] = NewProxy(t, "")
 			}
 		}
-		name := fmt.Sprintf("n%d", i)
-		c.Nodes = append(c.Nodes, NATS(t, func(o *NATSOptions) {
-			o.Log = testLog(t, name)
-			o.Tune = func(o *server.Options) {
-				o.ServerName, o.Routes = name, routes
-				o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[i], PoolSize: 1, NoAdvertise: true}
-			}
-		}))
+	}
+	for i := range c.routes {
+		c.Nodes = append(c.Nodes, c.start(t, i))
 	}
 	c.Await(t)
 	return c
+}
+
+// start starts node i. Its route port is the system's choice at the first start and
+// stays the same: a port chosen before might be anybody's by then.
+func (c *NATSCluster) start(t testing.TB, i int) *NATSServer {
+	t.Helper()
+	var routes []*url.URL
+	for _, p := range c.routes[i] {
+		if p != nil {
+			routes = append(routes, &url.URL{Scheme: "nats-route", Host: p.Addr()})
+		}
+	}
+	name, port := fmt.Sprintf("n%d", i), server.RANDOM_PORT
+	n := NATS(t, func(o *NATSOptions) {
+		o.Log = testLog(t, name)
+		o.Tune = func(o *server.Options) {
+			o.ServerName, o.Routes = name, routes
+			o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port, PoolSize: 1, NoAdvertise: true}
+		}
+	})
+	port = n.Server().ClusterAddr().Port
+	for j := range c.routes {
+		if p := c.routes[j][i]; p != nil {
+			p.To(n.Server().ClusterAddr().String())
+		}
+	}
+	return n
 }
 
 // Await waits until the nodes that run know each other and a leader. The server has no
@@ -107,12 +122,13 @@ func (c *NATSCluster) Cut(i, j int) (restore func()) {
 	}
 }
 
-func portFor(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// Delay makes the routes of node i slow, each connection by another random time up to
+// most. What the node gets to know, and what others get to know of it, is late.
+func (c *NATSCluster) Delay(i int, most time.Duration) {
+	for j := range c.Nodes {
+		if i != j {
+			c.routes[i][j].Delay(most)
+			c.routes[j][i].Delay(most)
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
 }

@@ -55,7 +55,9 @@ func ensure(t testing.TB, nc *nats.Conn, l streams.Layout) jetstream.JetStream {
 	}
 }
 
-func dial(url string) func(context.Context, string, func()) (*nats.Conn, error) {
+type dialer = func(context.Context, string, func()) (*nats.Conn, error)
+
+func dial(url string) dialer {
 	return func(_ context.Context, name string, back func()) (*nats.Conn, error) {
 		return nats.Connect(url, nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1), nats.IgnoreDiscoveredServers(),
 			nats.ReconnectWait(10*time.Millisecond), nats.ReconnectHandler(func(*nats.Conn) { back() }))

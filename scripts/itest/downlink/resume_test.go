@@ -25,12 +25,15 @@ func TestResumeIsExact(t *testing.T) {
 	a := e.login(t, "u1", "")
 	tokens, ids := []string{a.token().String()}, []string{}
 	for i := range 6 {
-		publish(t, js, "somebody", "x")
+		if i%2 == 0 { // with and without something of others between the user's frames
+			for k := range 4 { // of both shards
+				publish(t, js, fmt.Sprint("other", k), "x")
+			}
+		}
 		publish(t, js, "u1", fmt.Sprint(i))
 		ids = append(ids, fmt.Sprint(i))
 		a.untilFrames(t, ids...)
 		tokens = append(tokens, a.token().String())
-		publish(t, js, "else", "x")
 	}
 	other := newEdge(t, s.URL(), func(c *downlink.Config) { c.Edge = "e2" })
 	var rs []*receiver
@@ -90,7 +93,9 @@ func TestTokensThatCannotBeResumed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := func(epoch string, shard, seq int) string { return downlink.NewToken(epoch, shard, uint64(seq)).String() }
+	at := func(epoch string, shard, seq int) string {
+		return downlink.NewToken(epoch, shard, uint64(seq)).String()
+	}
 	for name, token := range map[string]string{
 		"no token": "", "rubbish": "rubbish", "control characters": "\x00\n", "long": strings.Repeat("9", 100),
 		"another epoch": at("zzzzzzzz", d.Shard, 1), "another shard": at(d.Epoch, 1-d.Shard, 1),
