@@ -55,10 +55,24 @@ func net(events []messaging.SessionEvent) (opened []any, closed []mongo.WriteMod
 // EdgesWithSessions returns the names of all edges that have a session.
 func (s *Store) EdgesWithSessions(ctx context.Context) (edges []string, err error) {
 	defer func(start time.Time) { s.m.done(opSessions, start, err) }(time.Now())
-	if err := s.sessions.Distinct(ctx, fieldEdge, bson.D{}).Decode(&edges); err != nil {
+	// The driver makes a deadline into maxTimeMS, which FerretDB refuses for distinct.
+	ctx, cancel := withoutDeadline(ctx)
+	defer cancel()
+	found := s.sessions.Distinct(ctx, fieldEdge, bson.D{})
+	if err := found.Err(); err != nil { // Decode would hide it behind an error of its own
+		return nil, fmt.Errorf("read edges of sessions: %w", err)
+	}
+	if err := found.Decode(&edges); err != nil {
 		return nil, fmt.Errorf("read edges of sessions: %w", err)
 	}
 	return edges, nil
+}
+
+// withoutDeadline returns a context that ends when ctx does, and does not tell when.
+func withoutDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	return out, func() { stop(); cancel(context.Canceled) }
 }
 
 // DropEdge removes all sessions of an edge and returns how many there were.
