@@ -114,7 +114,8 @@ func (w *window) click(selector string) {
 // say types a message as a person does.
 func (w *window) say(pane, text string) {
 	w.t.Helper()
-	w.do(chromedp.SendKeys(chromedp.CSS(pane+" textarea"), text+"\r"))
+	w.do(chromedp.SendKeys(chromedp.CSS(pane+" textarea"), text))
+	w.click(pane + " .send")
 }
 
 // shows waits until a pane has a stored message with this text, exactly once.
@@ -206,8 +207,8 @@ func TestTwoPeople(t *testing.T) {
 	w.until("the worker is paused", `document.querySelector('#worker-state').textContent === 'worker paused'`)
 	w.online(left)
 	w.click("#worker-button")
-	w.shows(right, "1000 of 1,000")
-	w.shows(left, "1000 of 1,000")
+	w.shows(right, "1,000 of 1,000")
+	w.shows(left, "1,000 of 1,000")
 	w.proven(1006, 1006)
 }
 
@@ -328,9 +329,14 @@ func TestPicture(t *testing.T) {
 	w := open(t, chrome, s.page.url(), 1280, 820)
 	w.online(left)
 	w.online(right)
+	w.click(left + " .many")
+	w.until("some are stored", `Number(document.querySelector('#pane-right .stored > li:last-child')?.dataset.seq) > 100`)
+	w.click(left + " .crash")
+	w.shows(right, "1,000 of 1,000")
+	w.online(left)
 	for _, m := range []struct{ pane, text string }{
 		{left, "Did the parcel leave on time?"},
-		{right, "It did. The 17:40 from the east depot, and it was past the second relay when I looked."},
+		{right, "It did, with the 17:40. It was past the second relay when I looked."},
 		{left, "Then I will tell the others that it is on its way."},
 		{right, "Tell them Thursday, not earlier :)"},
 	} {
@@ -350,7 +356,7 @@ func TestPicture(t *testing.T) {
 	w.click(right + " .plug")
 	w.until("bob is offline", `document.querySelector('#pane-right').dataset.state === 'offline'`)
 	w.say(right, "Now I write into the void, and it keeps.")
-	w.proven(6, 6)
+	w.proven(1006, 1006)
 	w.click(left + " .stored > li:last-child .meta")
 	w.until("the way is there", `document.querySelectorAll('#pane-left .way li').length >= 8`)
 	w.eval(`document.activeElement.blur()`)

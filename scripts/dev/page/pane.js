@@ -183,7 +183,7 @@ export class Pane {
     b.disabled = true;
     this.#log.setAttribute('aria-busy', 'true');
     for (let i = 1; i <= n; i++) {
-      this.#send(`${i} of ${n.toLocaleString('en')}`);
+      this.#send(`${i.toLocaleString('en')} of ${n.toLocaleString('en')}`);
       if (i % 50 === 0) await new Promise((done) => requestAnimationFrame(done));
     }
     b.disabled = false;
@@ -246,6 +246,7 @@ export class Pane {
       if (!m.seq) this.#pending.appendChild(item.li);
     }
     if (m.seq) this.#place(item, m.seq, m.ts);
+    if (this.#seen && !this.#more) this.#q('.older').textContent = 'the beginning of the conversation';
     this.#soon();
   }
 

@@ -32,7 +32,8 @@ function stations(t, mark) {
   const add = (at, what, more = '', end = false) => { if (at) list.push({ at, what, more, end }); };
   add(mark.sent, 'written to the socket', 'this browser');
   if (t.found) {
-    add(t.edgeAt, t.edge, 'has the whole frame');
+    // The edge's word is in whole milliseconds: what is known better bounds it.
+    add(Math.min(Math.max(t.edgeAt, mark.sent), t.publishedAt), t.edge, 'has the whole frame');
     add(t.jetStreamAt, 'JetStream', `stored as ${t.stream} ${t.streamSeq}`);
     add(t.fetchedAt, 'worker', 'has it');
     add(t.storeAt, 'store', 'committed');
