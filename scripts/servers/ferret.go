@@ -44,10 +44,16 @@ func startFerret(ctx context.Context, dir string, port int) (string, func(), err
 		return "", nil, fmt.Errorf("start FerretDB in %s: %w", dir, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{}) // closed by the goroutine below when FerretDB is down
+	done := make(chan struct{})    // closed by the goroutine below when FerretDB is down
+	indexed := make(chan struct{}) // closed when the indexer is down
+	go func() {
+		defer close(indexed)
+		indexTables(ctx, dir)
+	}()
 	go func() {
 		defer close(done)
 		_ = f.Run(ctx) // it returns nil only
+		<-indexed
 	}()
 	return f.MongoDBURI(), func() { cancel(); <-done }, nil
 }
