@@ -10,11 +10,16 @@ import (
 	"time"
 
 	"github.com/wirepost/wirepost/shared/envelope"
+	"github.com/wirepost/wirepost/shared/stream"
 	"github.com/wirepost/wirepost/shared/userid"
+	"github.com/wirepost/wirepost/worker/lane"
 	"github.com/wirepost/wirepost/worker/streams"
 )
 
-const takeOvers = "wirepost_worker_lane_take_overs_total"
+const (
+	takeOvers = "wirepost_worker_lane_take_overs_total"
+	lag       = "wirepost_worker_lane_lag"
+)
 
 // slow makes a batch long enough that a kill falls into it.
 func slow(ctx context.Context, _ envelope.Event) error {
@@ -107,6 +112,52 @@ func TestSameOwnerWithAnotherPinStartsAgain(t *testing.T) {
 		st.await(s, have+200)
 	}
 	stop()
+	st.await(s, p.total())
+	s.emptied()
+	st.check(t, p.total())
+}
+
+// gate holds a business back until it is opened.
+type gate struct{ open chan struct{} }
+
+func (g gate) wait(ctx context.Context, _ envelope.Event) error {
+	select {
+	case <-g.open:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// The owner sleeps with some frames, the next one falls asleep with more, and the first
+// wakes up and is pinned again: it must not go on behind what the other holds.
+func TestWokenOwnerDoesNotOvertake(t *testing.T) {
+	s := newSystem(t, streams.Layout{Lanes: 1, AckWait: time.Minute})
+	st := newStore()
+	pa, pb := newStall(t, s.server.Server().Addr().String()), newStall(t, s.server.Server().Addr().String())
+	ga, gb := gate{make(chan struct{})}, gate{make(chan struct{})}
+	p := s.sender(users(1)...)
+
+	// Of two live workers the one named b is to have the lane: when it wakes up it goes on
+	// in the same tenure.
+	a := s.startOn(s.connect(pa.url()), "b", &business{st: st, do: ga.wait})
+	p.send(100)
+	eventually(s, "a has the 100", func() bool { return a.metric(t, lag) == 100 })
+	pa.freeze(true)
+	b := s.startOn(s.connect(pb.url()), "a", &business{st: st, do: gb.wait}, func(c *lane.Config) { c.Batch = 500 })
+	p.send(400) // the first was sent those that it had asked for, up to 256
+	eventually(s, "all are with the second", func() bool {
+		c, err := s.js.Consumer(s.ctx, stream.Up(0), stream.Consumer)
+		return err == nil && b.metric(t, takeOvers) > 0 && c.CachedInfo().NumAckPending == 500
+	})
+	pb.freeze(true)
+	p.send(50)
+	pa.freeze(false)
+	close(ga.open)
+	st.await(s, p.total())
+	pb.freeze(false)
+	close(gb.open)
+	p.send(50)
 	st.await(s, p.total())
 	s.emptied()
 	st.check(t, p.total())
@@ -221,12 +272,17 @@ func TestOrphanIsWorkedSoon(t *testing.T) {
 func TestBystandersOfAKillerLive(t *testing.T) {
 	s := newSystem(t, streams.Layout{Lanes: 3})
 	ids := users(3)
+	var atWork atomic.Int32
 	h := &herd{s: s, st: newStore(), killer: ids[0], slow: func(ev envelope.Event) {
 		switch {
 		case ev.User != ids[0]:
-			time.Sleep(300 * time.Millisecond) // at work when the killer kills
-		case string(ev.Data) == "2":
-			time.Sleep(150 * time.Millisecond)
+			atWork.Add(1)
+			time.Sleep(800 * time.Millisecond)
+			atWork.Add(-1)
+		case string(ev.Data) == "2": // kill while both others are at work, if that can be had
+			for end := time.Now().Add(1200 * time.Millisecond); atWork.Load() < 2 && time.Now().Before(end); {
+				time.Sleep(10 * time.Millisecond)
+			}
 		}
 	}}
 	p := s.sender(ids...)
