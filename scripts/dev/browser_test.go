@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -210,6 +211,28 @@ func TestTwoPeople(t *testing.T) {
 	w.shows(right, "1,000 of 1,000")
 	w.shows(left, "1,000 of 1,000")
 	w.proven(1006, 1006)
+}
+
+// TestEverythingIsKilled: the process with all servers in it gets SIGKILL under an open
+// page, and starts again.
+func TestEverythingIsKilled(t *testing.T) {
+	chrome := browser(t)
+	dir, ports := t.TempDir(), freePorts(t, 6)
+	cmd := startCommand(t, dir, ports)
+	w := open(t, chrome, fmt.Sprintf("http://127.0.0.1:%d", ports[0]), 1280, 820)
+	w.online(left)
+	w.online(right)
+	w.click(left + " .many")
+	w.until("some are stored", `Number(document.querySelector('#pane-right .stored > li:last-child')?.dataset.seq) > 100`)
+	cmd.stop(t, syscall.SIGKILL)
+	w.until("both are cut off", `[...document.querySelectorAll('.pane')].every((p) => p.dataset.state !== 'online')`)
+	w.say(right, "is anybody there?")
+	cmd = startCommand(t, dir, ports)
+	w.shows(left, "is anybody there?")
+	w.shows(right, "1,000 of 1,000")
+	w.shows(left, "1,000 of 1,000")
+	w.proven(1001, 1001)
+	cmd.stop(t, syscall.SIGINT)
 }
 
 // TestOlderMessagesByScrolling: a page of history is there at the start, the older ones
