@@ -130,6 +130,8 @@ type receiver struct {
 	mu  sync.Mutex
 	all []happening
 	new chan struct{} // capacity 1
+
+	settled chan struct{} // closed when it is attached, or failed to be
 }
 
 func (r *receiver) add(h happening) {
@@ -144,8 +146,14 @@ func (r *receiver) add(h happening) {
 
 func (r *receiver) Attached(resumed bool, at downlink.Token) {
 	r.add(happening{kind: "attached", resumed: resumed, at: at})
+	close(r.settled)
 }
-func (r *receiver) AttachFailed(err error)   { r.add(happening{kind: "failed", err: err}) }
+
+func (r *receiver) AttachFailed(err error) {
+	r.add(happening{kind: "failed", err: err})
+	close(r.settled)
+}
+
 func (r *receiver) Moved(at downlink.Token)  { r.add(happening{kind: "moved", at: at}) }
 func (r *receiver) Resync(at downlink.Token) { r.add(happening{kind: "resync", at: at}) }
 
@@ -218,7 +226,7 @@ func (r *receiver) untilFrames(t testing.TB, ids ...string) {
 // attach starts a receiver; it does not wait.
 func (e *edge) attach(user, resume string) *receiver {
 	e.n++
-	r := &receiver{user: userid.MustParse(user), conn: fmt.Sprintf("e1-%d", e.n), new: make(chan struct{}, 1)}
+	r := &receiver{user: userid.MustParse(user), conn: fmt.Sprintf("e1-%d", e.n), new: make(chan struct{}, 1), settled: make(chan struct{})}
 	e.Attach(r, r.user, r.conn, resume)
 	return r
 }
