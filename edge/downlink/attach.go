@@ -1,6 +1,7 @@
 package downlink
 
 import (
+	"slices"
 	"time"
 
 	"github.com/wirepost/wirepost/shared/subject"
@@ -71,30 +72,38 @@ func (h *hub) leave(sh *shard, u *user, r Receiver) {
 	sh.users.Remove(u)
 }
 
-// expire fails receivers that waited for too long.
+// expire fails receivers that waited for too long, and forgets what they asked for.
 func (h *hub) expire(sh *shard, now time.Time) {
-	jobs := [][]job{sh.pending}
+	var over []job
 	if sh.flying != nil {
-		jobs = append(jobs, sh.flying.jobs)
-	}
-	for _, some := range jobs {
-		for i := range some {
-			j := &some[i]
-			if j.kind != join || now.Sub(j.since) < Patience {
-				continue
-			}
-			u := sh.users.Get(j.user)
-			if u == nil {
-				continue
-			}
-			if s := u.Find(j.receiver); s != nil && s.Joining && s.Conn == j.conn {
-				h.leave(sh, u, j.receiver)
-				h.d.m.attachFailed[failedNotReady].Inc()
-				j.receiver.AttachFailed(ErrNotReady)
+		for i := range sh.flying.jobs {
+			if j := &sh.flying.jobs[i]; j.expired(now) {
+				over = append(over, *j)
 			}
 		}
 	}
+	sh.pending = slices.DeleteFunc(sh.pending, func(j job) bool {
+		if !j.expired(now) {
+			return false
+		}
+		over = append(over, j)
+		return true
+	})
+	for i := range over {
+		j := &over[i]
+		u := sh.users.Get(j.user)
+		if u == nil {
+			continue
+		}
+		if s := u.Find(j.receiver); s != nil && s.Joining && s.Conn == j.conn {
+			h.leave(sh, u, j.receiver)
+			h.d.m.attachFailed[failedNotReady].Inc()
+			j.receiver.AttachFailed(ErrNotReady)
+		}
+	}
 }
+
+func (j *job) expired(now time.Time) bool { return j.kind == join && now.Sub(j.since) >= Patience }
 
 // joined gives a receiver its first position: to is the marker's sequence.
 func (h *hub) joined(sh *shard, o *outcome, to uint64) {

@@ -49,11 +49,11 @@ type letter struct {
 	user     userid.ID
 	receiver Receiver
 	conn     uint64
-	resume   string
+	resume   string // of attach
 
-	round *round  // of marked, proven, ended
-	mark  mark    // of marked
-	res   results // of proven
+	round *round   // of marked, proven, ended
+	mark  mark     // of marked
+	res   *results // of proven
 }
 
 // mailbox takes letters from any goroutine; nothing waits.
@@ -133,7 +133,7 @@ func (h *hub) open(l *letter) {
 	case marked:
 		h.marked(l.round, l.mark)
 	case proven:
-		h.proven(l.round, &l.res)
+		h.proven(l.round, l.res)
 	case ended:
 		h.shards[l.round.shard].flying = nil
 	}

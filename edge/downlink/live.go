@@ -2,6 +2,7 @@ package downlink
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -29,6 +30,10 @@ const (
 	holdBytes    = 1 << 20
 	hubHoldBytes = 64 << 20
 )
+
+// foreignProbe is the least age of the last marker at which a frame of an unknown
+// incarnation makes another one.
+const foreignProbe = 100 * time.Millisecond
 
 // entry is a frame on its way to receivers.
 type entry struct {
@@ -140,7 +145,7 @@ func (h *hub) accept(sh *shard, u *user, e *entry) {
 	switch {
 	case e.at.in != sh.in: // another incarnation: the next marker tells which one lives
 		h.d.m.frames[frameForeign].Inc()
-		sh.probe = true
+		sh.probe = sh.probe || time.Since(sh.marked) > foreignProbe
 		if b != nil {
 			h.keep(u, e)
 		} else {

@@ -5,6 +5,11 @@ import (
 	"unique"
 )
 
+const (
+	resweep   = time.Second     // after a sweep that could not be read
+	lateEvery = 5 * time.Second // between sweeps for late markers: where the server is slow, they must not make it slower
+)
+
 // touch brings a user into the current incarnation: positions begin at its base, live
 // receivers are owed the news. Every access to a user begins with it.
 func (h *hub) touch(sh *shard, u *user) {
@@ -44,7 +49,8 @@ func (h *hub) touch(sh *shard, u *user) {
 func (h *hub) marked(r *round, m mark) {
 	sh := h.shards[r.shard]
 	sh.marked = time.Now()
-	if m.late && sh.name != "" {
+	if m.late && sh.name != "" && sh.marked.Sub(sh.late) > lateEvery {
+		sh.late = sh.marked
 		h.d.m.disturbed[disturbedLate].Inc()
 		h.startSweep(sh, sh.marked)
 	}
@@ -142,6 +148,9 @@ func (h *hub) proven(r *round, res *results) {
 			h.swept(sh, &res.swept[i], res)
 		}
 	}
+	if res.unswept {
+		sh.sweep.due = time.Now().Add(resweep)
+	}
 	if res.age > 0 { // of the oldest frame, when frames are evicted
 		h.retain(sh, res.age)
 	}
@@ -218,7 +227,7 @@ func (h *hub) startSweep(sh *shard, now time.Time) {
 
 // sweepInto adds up to n users to a round.
 func (h *hub) sweepInto(sh *shard, r *round, n int) {
-	r.ages = sh.sweep.at == sh.users.Len() || sh.sweep.at == 0
+	r.ages = r.ages || sh.sweep.at == sh.users.Len() || sh.sweep.at == 0
 	for len(r.swept) < n {
 		u := sh.sweep.next(&sh.users)
 		if u == nil {

@@ -54,6 +54,7 @@ type results struct {
 	first    uint64 // a replica that knows everything read holds all messages from here on
 	outcomes []outcome
 	swept    []sweptUser
+	unswept  bool          // the round's part of a sweep could not be read
 	age      time.Duration // of the stream's first message, when any was evicted; else 0
 }
 
@@ -88,13 +89,16 @@ func (p *prober) pass(ctx context.Context, r *round, jobs []job) ([]job, error) 
 	p.h.box.put(letter{kind: marked, round: r, mark: m})
 	todo, settled := m.sort(jobs)
 	if len(settled) > 0 {
-		p.h.box.put(letter{kind: proven, round: r, res: results{to: m.seq, outcomes: settled}})
+		p.h.box.put(letter{kind: proven, round: r, res: &results{to: m.seq, outcomes: settled}})
 	}
 	swept := r.swept
 	if !m.same {
 		swept = nil
 	}
 	if len(todo) == 0 && len(swept) == 0 {
+		if r.ages {
+			p.h.box.put(letter{kind: proven, round: r, res: &results{age: p.reader.age(ctx, m.name)}})
+		}
 		return nil, nil
 	}
 	return p.read(ctx, r, m, todo, swept)
@@ -233,12 +237,12 @@ func (p *prober) read(ctx context.Context, r *round, m mark, jobs []job, swept [
 		if errors.Is(err, errMoved) {
 			return jobs[done:], err
 		}
-		res := results{to: m.seq, first: first, outcomes: outs}
+		res := &results{to: m.seq, first: first, outcomes: outs}
 		for i := range outs {
 			outs[i].settle(first, err)
 		}
-		if err == nil {
-			res.swept = swept
+		if res.swept = swept; err != nil {
+			res.swept, res.unswept = nil, swept != nil
 		}
 		if r.ages && done == 0 {
 			res.age = p.reader.age(ctx, m.name)
@@ -347,7 +351,7 @@ func (p *prober) check(ctx context.Context, r *round, jobs []job) ([]job, error)
 		from, upto = min(from, jobs[i].from), max(upto, jobs[i].upto)
 	}
 	first, err := p.reader.firstFrom(ctx, r.name, from+1, upto)
-	res := results{first: first, outcomes: make([]outcome, len(jobs))}
+	res := &results{first: first, outcomes: make([]outcome, len(jobs))}
 	for i := range jobs {
 		res.outcomes[i] = outcome{job: jobs[i], why: resumedOK}
 		res.outcomes[i].settle(first, err)
@@ -358,7 +362,7 @@ func (p *prober) check(ctx context.Context, r *round, jobs []job) ([]job, error)
 
 // fail answers jobs that could not be read.
 func (p *prober) fail(r *round, jobs []job, why resumeResult, to uint64) {
-	res := results{to: to, outcomes: make([]outcome, len(jobs))}
+	res := &results{to: to, outcomes: make([]outcome, len(jobs)), unswept: r.swept != nil}
 	for i := range jobs {
 		res.outcomes[i] = outcome{job: jobs[i], why: why}
 	}

@@ -14,16 +14,18 @@ import (
 const (
 	directGet = "$JS.API.DIRECT.GET." // and the stream's name: ADR-31, batches since nats-server 2.11
 
-	readTimeout  = 2 * time.Second // without any part of an answer
-	readPatience = 4 * time.Second // for a read altogether, stale replicas included
-	freshFor     = time.Second     // see firstFrom
-	lastsBytes   = 32 << 20        // of one answer to lasts
-	answerQueue  = 1280            // messages; one answer has at most 1,025
+	readTimeout  = 2 * time.Second        // without any part of an answer
+	readPatience = 4 * time.Second        // for a read altogether, stale replicas included
+	nobodyFor    = 500 * time.Millisecond // the same while no replica answers at all: the stream may be gone
+	freshFor     = time.Second            // see firstFrom
+	lastsBytes   = 32 << 20               // of one answer to lasts
+	answerQueue  = 1280                   // messages; one answer has at most 1,025
 )
 
 var (
 	errUnread = errors.New("stream could not be read")
 	errStale  = errors.New("replica is behind")
+	errNobody = errors.New("no replica answers")
 )
 
 // getRequest is the body of a direct get.
@@ -79,7 +81,9 @@ func (r *reader) ask(ctx context.Context, stream string, req getRequest, each fu
 			if m.Subject != reply { // of a request that was given up
 				continue
 			}
-			if status := first(m, "Status"); status != "" {
+			if status := first(m, "Status"); status == "503" {
+				return end{}, errNobody
+			} else if status != "" {
 				return end{status: status, pending: number(m, hPending)}, nil
 			}
 			each(m)
@@ -96,7 +100,8 @@ func (r *reader) ask(ctx context.Context, stream string, req getRequest, each fu
 // answer or a missing one is worth another try.
 func (r *reader) retry(ctx context.Context, patience time.Duration, try func() error) error {
 	wait := 2 * time.Millisecond
-	for until := time.Now().Add(patience); ; wait = min(2*wait, 200*time.Millisecond) {
+	began := time.Now()
+	for ; ; wait = min(2*wait, 200*time.Millisecond) {
 		err := try()
 		if err == nil || errors.Is(err, errTooMuch) || ctx.Err() != nil {
 			return err
@@ -106,7 +111,7 @@ func (r *reader) retry(ctx context.Context, patience time.Duration, try func() e
 		} else {
 			r.m.readErrors.Inc()
 		}
-		if time.Now().After(until) {
+		if d := time.Since(began); d > patience || d > nobodyFor && errors.Is(err, errNobody) {
 			return fmt.Errorf("%w: %w", errUnread, err)
 		}
 		if !pause(ctx, wait) {

@@ -50,6 +50,7 @@ type shard struct {
 	flying  *round // nil when none is under way
 	probe   bool   // a round is wanted for its marker alone
 	marked  time.Time
+	late    time.Time // when a late marker made it sweep
 
 	sweep  walk
 	owed   walk // to users who are to be told of a loss
@@ -143,7 +144,7 @@ func (h *hub) kick(sh *shard) {
 	if sh.flying != nil || len(sh.pending) == 0 && !sh.probe && !sh.sweeping() {
 		return
 	}
-	r := &round{shard: sh.n, name: sh.name, gen: sh.gen, high: sh.high, mark: sh.probe}
+	r := &round{shard: sh.n, name: sh.name, gen: sh.gen, high: sh.high, mark: sh.probe, ages: sh.probe}
 	n := min(len(sh.pending), roundUsers)
 	r.jobs = append(r.jobs, sh.pending[:n]...)
 	rest := copy(sh.pending, sh.pending[n:])
