@@ -2,14 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/wirepost/wirepost/edge"
@@ -27,8 +28,11 @@ type part struct {
 	s         *system
 	name      string
 	adminPort int
-	lives     atomic.Int64 // counts starts
 }
+
+// lifeName is the name of one life: what a crash left behind must be told from what the
+// successor does, so a name is never used again.
+func (p *part) lifeName() string { return p.name + "-" + strings.ToLower(rand.Text()[:4]) }
 
 func (p *part) adminURL() string { return fmt.Sprintf("http://127.0.0.1:%d", p.adminPort) }
 
@@ -117,7 +121,7 @@ func (e *edgeSlot) run(ctx context.Context) error {
 // live is one life.
 func (e *edgeSlot) live(ctx context.Context, ls [2]net.Listener) error {
 	cfg, err := edge.LoadConfig(map[string]string{
-		"EDGE_NAME": e.name, "NATS_URL": e.s.natsURL, "JWT_HS256_SECRET": string(e.s.secret), "ALLOWED_ORIGINS": origins,
+		"EDGE_NAME": e.lifeName(), "NATS_URL": e.s.natsURL, "JWT_HS256_SECRET": string(e.s.secret), "ALLOWED_ORIGINS": origins,
 		"DRAIN_NOTICE": "0s", "DRAIN_RATE": "100000",
 	})
 	if err != nil {
@@ -126,7 +130,6 @@ func (e *edgeSlot) live(ctx context.Context, ls [2]net.Listener) error {
 	now := edge.New(cfg, edge.Deps{Log: e.s.log.With("part", e.name), Registry: admin.NewRegistry(), Listener: ls[0], AdminListener: ls[1]})
 	e.set(now)
 	defer e.set(nil)
-	e.lives.Add(1)
 	return now.Run(ctx)
 }
 
@@ -217,7 +220,7 @@ func (w *workerSlot) run(ctx context.Context) error {
 // live is one life; it ends with ctx or at a pause.
 func (w *workerSlot) live(ctx context.Context, flip <-chan struct{}, adm net.Listener) error {
 	cfg, err := worker.LoadConfig(map[string]string{
-		"WORKER_NAME": "worker-" + strconv.FormatInt(w.lives.Add(1), 10), "NATS_URL": w.s.natsURL, "MONGODB_URI": w.s.mongoURI,
+		"WORKER_NAME": w.lifeName(), "NATS_URL": w.s.natsURL, "MONGODB_URI": w.s.mongoURI,
 	})
 	if err != nil {
 		return err

@@ -384,7 +384,7 @@ func TestWayOfAMessage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !w.Found || w.Attempts != 1 || w.Edge != "edge-1" || !strings.HasPrefix(w.Stream, "UP_") || w.StreamSeq == 0 {
+	if !w.Found || w.Attempts != 1 || !strings.HasPrefix(w.Edge, "edge-1-") || !strings.HasPrefix(w.Stream, "UP_") || w.StreamSeq == 0 {
 		t.Errorf("way %+v", w)
 	}
 	at := []float64{w.EdgeAt, w.PublishedAt, w.FetchedAt, w.StoreAt, w.Downs[0].At, w.Downs[0].SeenAt}

@@ -33,12 +33,14 @@ export class Audit {
     this.#client.connect();
     addEventListener('pagehide', this.#save);
     this.#plan(EVERY);
+    this.#age = setInterval(() => this.#showAge(), 1_000);
     this.#show();
   }
 
   close() {
     this.#save();
     clearTimeout(this.#timer);
+    clearInterval(this.#age);
     removeEventListener('pagehide', this.#save);
     this.#client.close();
   }
@@ -103,7 +105,7 @@ export class Audit {
       this.read(Date.now() < this.#attackUntil ? 'full' : 'new');
     }, ms);
   }
-  #timerAt = 0;
+  #timerAt = 0; #age;
 
   async #start() {
     const newest = await this.#client.history({ peer: this.#peer, limit: 1 });
@@ -138,10 +140,16 @@ export class Audit {
 
   #tone(tone) { for (const id of ['strip', 'verdict']) document.getElementById(id).dataset.tone = tone; }
 
+  #showAge() {
+    const s = this.#pass ? Math.round((Date.now() - this.#pass.at) / 1000) : -1;
+    set('age', s < 0 ? '' : s < 2 ? 'read from the history just now' : `read from the history ${s} s ago`);
+  }
+
   #showAcked() { set('n-acked', number.format(this.#acked.size)); }
 
   #show() {
     this.#showAcked();
+    this.#showAge();
     const p = this.#pass, online = this.#client.status.state === 'online';
     const strip = document.getElementById('strip');
     if (!p) {
@@ -163,7 +171,7 @@ export class Audit {
     this.#tone(broken ? 'bad' : online ? 'good' : 'wait');
     strip.dataset.readAt = String(p.at);
     strip.dataset.owed = String(p.owed);
-    set('verdict', broken ? 'the promise is broken' : online ? 'read from the history just now' : 'no edge answers: read when one does');
+    set('verdict', broken ? 'the promise is broken' : online ? 'the promise holds' : 'no edge answers: read when one does');
   }
 }
 
