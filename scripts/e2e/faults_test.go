@@ -124,10 +124,23 @@ func TestStoreIsAway(t *testing.T) {
 			bob := newDevice(t, "bob", "phone", s.url(1))
 			alice.stored(ctx, "bob", "before")
 			bob.awaitTotal(ctx, 1)
+			carol := loginRaw(t, s.url(1), "carol")
+			eventually(t, 10*time.Second, "all three sessions are recorded", func() bool {
+				n := 0.0
+				for _, w := range s.workers {
+					n += w.metric("wirepost_worker_events_total", `type="im.connected"`)
+				}
+				return n >= 3
+			})
 			away()
+			carol.text(`{"msgType":3,"receivedUserId":"carol","bizType":1,"bizOptModule":1,"clientMsgId":"patience","msgBody":1}`)
 			var open []*client.Pending
 			for i := range 30 {
 				open = append(open, alice.send(ctx, "bob", i), bob.send(ctx, "alice", i))
+			}
+			told := carol.next() // a refusal for now
+			if told.Code != protocol.CodeUnavailable || told.ClientMsgID != "patience" || told.RetryAfterMs <= 0 {
+				t.Errorf("a sender is told %+v, want code %d and retryAfterMs", told, protocol.CodeUnavailable)
 			}
 			eventually(t, 30*time.Second, "the workers are not ready", func() bool { return !s.workers[0].ready() && !s.workers[1].ready() })
 			for _, p := range open {
@@ -147,6 +160,13 @@ func TestStoreIsAway(t *testing.T) {
 			for _, d := range []*device{alice, bob} {
 				d.awaitTotal(ctx, 1+len(open))
 				d.check()
+			}
+			stored := carol.next()
+			for stored.Code == protocol.CodeUnavailable {
+				stored = carol.next()
+			}
+			if stored.Seq != 1 || stored.ClientMsgID != "patience" {
+				t.Errorf("what waited for the store became %+v", stored)
 			}
 			s.awaitReady()
 		})
