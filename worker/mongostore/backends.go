@@ -231,7 +231,7 @@ type points struct {
 const (
 	// walkBack is how far a twin is searched by _id before the whole collection is read.
 	// Duplicates are retries, so they are near the end.
-	walkBack = 512
+	walkBack = 128
 	// pointWindow is how many point reads are on the way at a time.
 	pointWindow = 16
 )
