@@ -18,14 +18,18 @@ func (c *Conn) close(end End, text string) {
 		c.cutQueue()
 	}
 	if end.framing() {
-		// Nothing behind the fault can be read. The FIN tells the peer that it is over,
-		// and reading on keeps the kernel from answering it with a reset, which would
-		// destroy our close frame.
-		c.set(fDeaf | fShut)
-		c.dropRest()
+		c.deafen()
 	}
 	c.queueClose(ends[end].code, text)
 	c.rearm()
+}
+
+// deafen gives up on what the peer sends: behind a broken frame nothing can be read. The
+// FIN tells the peer that it is over, and reading on keeps the kernel from answering it
+// with a reset, which would destroy our close frame.
+func (c *Conn) deafen() {
+	c.set(fDeaf | fShut)
+	c.dropRest()
 }
 
 // over records why the connection ends and takes it out of the layer above.
@@ -37,7 +41,16 @@ func (c *Conn) over(end End) {
 }
 
 // fail closes the connection for a fault of the peer.
-func (c *Conn) fail(f *fault) { c.close(f.end, f.text) }
+func (c *Conn) fail(f *fault) {
+	if c.state < stClosing {
+		c.close(f.end, f.text)
+		return
+	}
+	// Our close frame is on its way already; the peer's will not be found any more.
+	if c.deafen(); c.state == stClosing && (c.w == nil || c.w.out == nil) {
+		c.k.loop.ShutdownWrite(c.key)
+	}
+}
 
 func (c *Conn) queueClose(code ws.StatusCode, text string) {
 	body := c.k.tmp[:0]
@@ -45,7 +58,8 @@ func (c *Conn) queueClose(code ws.StatusCode, text string) {
 		body = append(binary.BigEndian.AppendUint16(body, uint16(code)), text[:min(len(text), 123)]...)
 	}
 	if c.k.tmp = body; !c.queue(ws.OpClose, body) {
-		c.set(fDeaf | fShut)
+		c.deafen() // no memory for a close frame: the FIN must do
+		c.k.loop.ShutdownWrite(c.key)
 	}
 }
 

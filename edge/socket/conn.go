@@ -221,7 +221,9 @@ func (c *Conn) parse(b []byte) (used int) {
 		used += n
 		if f != nil {
 			c.fail(f)
-		} else if ev.op != 0 {
+			break
+		}
+		if ev.op != 0 {
 			c.event(ev)
 		}
 		fresh = fresh || p.resting()

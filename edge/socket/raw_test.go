@@ -88,6 +88,31 @@ func TestCloseFrameSurvivesAFlood(t *testing.T) {
 	}
 }
 
+// A fault behind a close of our own: the first answer stands, and the loop goes on.
+func TestFaultWhileClosing(t *testing.T) {
+	r := serve(t, func(c *socket.Config, _ *rig) { c.Loops = 1 })
+	for _, between := range []bool{true, false} {
+		p := r.open("/ws")
+		p.text("no login")
+		if between {
+			if f := p.next(); f.Header.OpCode != ws.OpClose {
+				t.Fatalf("opcode %x", f.Header.OpCode)
+			}
+			p.raw([]byte{0x81, 0x01, 'a'})
+			if _, err := p.r.Read(make([]byte, 1)); err != io.EOF {
+				t.Fatalf("read: %v", err)
+			}
+		} else {
+			p.raw([]byte{0x81, 0x01, 'a'})
+			p.expectClose(protocol.CloseNotLogin)
+		}
+	}
+	p := r.open("/ws")
+	p.raw(append(frame(ws.OpText, true, "no login"), 0x81, 0x01, 'a')) // in one read
+	p.expectClose(protocol.CloseNotLogin)
+	r.login("u1")
+}
+
 func TestCloseWithoutCode(t *testing.T) {
 	r := serve(t, nil)
 	p := r.login("u1")
