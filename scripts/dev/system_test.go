@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,11 +14,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/wirepost/wirepost/scripts/devkeys"
 	"github.com/wirepost/wirepost/shared/client"
@@ -283,6 +287,39 @@ func TestTakenPortAndFolderAreSaidClearly(t *testing.T) {
 	if err := s.stops.Drain(t.Context()); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestNothingIsLeftBehind: crashes, pauses and the end leave no goroutine.
+func TestNothingIsLeftBehind(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s, err := newSystem(ctx, options{data: t.TempDir(), tests: tuning{backAfter: 10 * time.Millisecond}}, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.run(ctx) }()
+	for range 2 {
+		if err := s.awaitReady(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.edges[0].crash(); err != nil {
+			t.Error(err)
+		}
+		if err := s.edges[0].crash(); !errors.Is(err, errGone) {
+			t.Errorf("second crash: %v", err)
+		}
+		s.worker.pause(true)
+		s.worker.pause(false)
+		for !s.edges[0].up() { // its next life begins after a pause of milliseconds
+			runtime.Gosched()
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	goleak.VerifyNone(t)
 }
 
 func TestBannerCanBePasted(t *testing.T) {
