@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// takeOverTimeout bounds the requests of one take-over.
-	takeOverTimeout = 5 * time.Second
+	// takeOverTimeout bounds the requests of one take-over. An answer that a dying leader
+	// owes does not come.
+	takeOverTimeout = 2 * time.Second
 	// pauseLeast and pauseMost bound the pause before a lane that does not answer, or
 	// whose runs break, is tried again.
 	pauseLeast = 50 * time.Millisecond

@@ -18,6 +18,10 @@ const (
 
 	// deaths is how often a message may be the suspect of a death before it is dead.
 	deaths = 2
+
+	// innocent is how long a suspect must be at work to be struck off: what kills does so
+	// at once, and while the store is away a worker may be killed for other reasons.
+	innocent = time.Second
 )
 
 var (
@@ -199,9 +203,20 @@ func (t *tenure) once(events []envelope.Event, suspect *item) ([]messaging.Dead,
 	if err != nil {
 		return nil, err
 	}
+	acquit := func() error { return t.persist(func(r *record) { r.Count-- }) }
+	var late error
+	acquitted := make(chan struct{})
+	timer := time.AfterFunc(innocent, func() {
+		defer close(acquitted)
+		late = acquit()
+	})
 	dead, err := t.call(events)
-	if err != nil && t.g.abort.Err() == nil {
-		err = errors.Join(err, t.persist(func(r *record) { r.Count-- }))
+	switch {
+	case !timer.Stop():
+		<-acquitted
+		err = errors.Join(err, late)
+	case err != nil && t.g.abort.Err() == nil:
+		err = errors.Join(err, acquit())
 	}
 	return dead, err
 }

@@ -338,7 +338,7 @@ func (s *system) dead(n int) []*jetstream.RawStreamMsg {
 	})
 	var msgs []*jetstream.RawStreamMsg
 	state := st.CachedInfo().State
-	for seq := state.FirstSeq; seq <= state.LastSeq; seq++ {
+	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; seq++ {
 		m, err := st.GetMsg(s.ctx, seq)
 		if err != nil {
 			s.t.Fatal(err)

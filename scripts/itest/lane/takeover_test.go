@@ -3,6 +3,7 @@ package lane_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -280,7 +281,7 @@ func TestBystandersOfAKillerLive(t *testing.T) {
 			time.Sleep(800 * time.Millisecond)
 			atWork.Add(-1)
 		case string(ev.Data) == "2": // kill while both others are at work, if that can be had
-			for end := time.Now().Add(1200 * time.Millisecond); atWork.Load() < 2 && time.Now().Before(end); {
+			for end := time.Now().Add(600 * time.Millisecond); atWork.Load() < 2 && time.Now().Before(end); {
 				time.Sleep(10 * time.Millisecond)
 			}
 		}
@@ -294,4 +295,33 @@ func TestBystandersOfAKillerLive(t *testing.T) {
 		t.Errorf("dead: %s %q", dead[0].Subject, dead[0].Data)
 	}
 	t.Logf("%d deaths", h.deaths.Load())
+}
+
+// While the store is away a message may be at work for long; kills meanwhile say nothing
+// about it.
+func TestKillsDuringAnOutageDoNotMakeAMessageDead(t *testing.T) {
+	s := newSystem(t, streams.Layout{Lanes: 1})
+	st := newStore()
+	p := s.sender(users(1)...)
+	p.send(3)
+	for i := range 4 {
+		began := make(chan struct{}, 1)
+		w := s.start("w"+strconv.Itoa(i), &business{st: st, do: func(ctx context.Context, _ envelope.Event) error {
+			select {
+			case began <- struct{}{}:
+			default:
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}})
+		<-began
+		time.Sleep(1500 * time.Millisecond)
+		w.Abort()
+		<-w.done
+	}
+	s.start("last", &business{st: st})
+	st.await(s, 3)
+	s.emptied()
+	s.dead(0)
+	st.check(t, 3)
 }
