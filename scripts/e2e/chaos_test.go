@@ -115,6 +115,7 @@ func TestKillAnEdgeAndAWorker(t *testing.T) {
 		second := newDevice(t, users[0], "laptop", s.url(1))
 		for _, d := range append(devices[:len(devices):len(devices)], second) {
 			d.awaitLogin(ctx, 1)
+			d.await(ctx, "synced", d.isSynced) // from here on it has a token to resume with
 		}
 
 		l := newLedger()
