@@ -25,14 +25,66 @@ func (l *Loop[M]) accept() {
 			l.handler.AcceptFailed(errno)
 			return
 		}
-		k, err := l.add(int(fd))
-		if err != nil {
-			_ = unix.Close(int(fd))
-			l.pauseAccept()
-			l.handler.AcceptFailed(err)
-			return
+		if to := l.lightest(); to == l {
+			l.load.Add(1)
+			l.take(int(fd))
+		} else {
+			to.adopt(int32(fd))
 		}
-		l.handler.Accept(k)
+	}
+}
+
+// take watches a connection, of which load knows already, and hands it to the handler.
+func (l *Loop[M]) take(fd int) {
+	k, err := l.add(fd)
+	if err != nil {
+		_ = unix.Close(fd)
+		l.load.Add(-1)
+		if l.lisfd >= 0 && l.paused == 0 {
+			l.pauseAccept()
+		}
+		l.handler.AcceptFailed(err)
+		return
+	}
+	l.handler.Accept(k)
+}
+
+// Share makes loops hand accepted connections to the one that has the fewest, before
+// they run. Who wakes first accepts most, so without it the first loop gets two thirds
+// of a quiet server's connections, for as long as those live.
+func Share[M any](loops []*Loop[M]) {
+	for _, l := range loops {
+		l.peers = loops
+	}
+}
+
+// shareSlack is how many connections a loop may have more than another before it hands
+// one over, which costs that loop's waking.
+const shareSlack = 8
+
+func (l *Loop[M]) lightest() *Loop[M] {
+	best, least := l, l.load.Load()-shareSlack
+	for _, p := range l.peers {
+		if n := p.load.Load(); n < least {
+			best, least = p, n
+		}
+	}
+	return best
+}
+
+// adopt gives a connection to this loop, from the goroutine of another.
+func (l *Loop[M]) adopt(fd int32) {
+	b := &l.mail
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		_ = unix.Close(int(fd))
+		return
+	}
+	l.load.Add(1)
+	b.fds = append(b.fds, fd)
+	if b.sleeping.CompareAndSwap(true, false) {
+		b.wake()
 	}
 }
 

@@ -3,7 +3,10 @@ package loop
 import "golang.org/x/sys/unix"
 
 // Add watches a descriptor as if it had been accepted.
-func (l *Loop[M]) Add(fd int) (Key, error) { return l.add(fd) }
+func (l *Loop[M]) Add(fd int) (Key, error) {
+	l.load.Add(1)
+	return l.add(fd)
+}
 
 // NoDelay returns TCP_NODELAY of a connection.
 func (l *Loop[M]) NoDelay(k Key) (int, error) {

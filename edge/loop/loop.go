@@ -89,9 +89,10 @@ type Loop[M any] struct {
 	mail    mailbox[M]
 	epfile  *os.File // of the epoll descriptor: parks in Go's poller
 	events  []unix.EpollEvent
-	ready   int // events of the last poll
-	lisfd   int // -1: none
-	paused  int // ticks until accepting goes on; 0: not paused
+	ready   int        // events of the last poll
+	lisfd   int        // -1: none
+	paused  int        // ticks until accepting goes on; 0: not paused
+	peers   []*Loop[M] // that share the accepted connections, this one included; see Share
 	now     time.Duration
 	tickLen time.Duration
 	start   time.Time
@@ -107,9 +108,10 @@ type mailbox[M any] struct {
 	sleeping atomic.Bool
 
 	mu     sync.Mutex
-	queue  []M  // guarded by mu
-	closed bool // guarded by mu: wakefd is gone, messages are dropped
-	spare  []M  // owned by the loop's goroutine: the queue of the turn before, empty
+	queue  []M     // guarded by mu
+	fds    []int32 // guarded by mu: connections that other loops hand over
+	closed bool    // guarded by mu: wakefd is gone, messages are dropped
+	spare  []M     // owned by the loop's goroutine: the queue of the turn before, empty
 }
 
 // New opens the descriptors of a loop. Run closes them at its end; Release does if it never runs.
@@ -276,7 +278,7 @@ func (l *Loop[M]) Run() error {
 func (b *mailbox[M]) empty() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.queue) == 0
+	return len(b.queue) == 0 && len(b.fds) == 0
 }
 
 // turn works through what the last poll found and what was posted. It reports whether
@@ -347,9 +349,12 @@ func (l *Loop[M]) socketReady(k Key, events uint32) {
 func (l *Loop[M]) messages() bool {
 	b := &l.mail
 	b.mu.Lock()
-	q := b.queue
-	b.queue = b.spare
+	q, fds := b.queue, b.fds
+	b.queue, b.fds = b.spare, nil
 	b.mu.Unlock()
+	for _, fd := range fds {
+		l.take(int(fd))
+	}
 	for i := range q {
 		l.handler.Message(q[i])
 		if i%messageBatch == messageBatch-1 {
@@ -360,7 +365,7 @@ func (l *Loop[M]) messages() bool {
 	if b.spare = q[:0]; cap(q) > keepMailbox {
 		b.spare = nil // a burst is over: give its memory back
 	}
-	return len(q) > 0
+	return len(q) > 0 || len(fds) > 0
 }
 
 // tick turns the wheel up to now and ends a pause in accepting.
@@ -383,7 +388,10 @@ func (l *Loop[M]) Release() { l.release() }
 // once closed is set.
 func (l *Loop[M]) release() {
 	l.mail.mu.Lock()
-	l.mail.closed, l.mail.queue = true, nil
+	for _, fd := range l.mail.fds {
+		_ = unix.Close(int(fd))
+	}
+	l.mail.closed, l.mail.queue, l.mail.fds = true, nil, nil
 	if l.mail.wakefd >= 0 {
 		_ = unix.Close(l.mail.wakefd)
 	}

@@ -284,6 +284,7 @@ func TestStaleEventsDoNotReachAReusedDescriptor(t *testing.T) {
 			if _, err := e.l.Read(third, make([]byte, 1)); !errors.Is(err, unix.EAGAIN) {
 				t.Errorf("read of the new connection: %v", err)
 			}
+			e.readable = nil // from here on the new one has an event: the end of its stream
 			_ = unix.Close(fds[1])
 			done <- true
 		})
@@ -447,4 +448,51 @@ func TestLackOfDescriptorsPausesAccepting(t *testing.T) {
 	}
 	restore()
 	<-accepted
+}
+
+// Whoever wakes first accepts, yet all loops end up with the same number.
+func TestLoopsShareConnections(t *testing.T) {
+	const n, each = 4, 100
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan int, n*each)
+	var loops []*loop.Loop[func()]
+	for i := range n {
+		e := &echo{accepted: func(loop.Key) { accepted <- i }}
+		l, err := loop.New(loop.Handler[func()](e), loop.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Listen(ln); err != nil {
+			t.Fatal(err)
+		}
+		e.l = l
+		loops = append(loops, l)
+	}
+	loop.Share(loops)
+	_ = ln.Close()
+	var run sync.WaitGroup
+	for _, l := range loops {
+		run.Go(func() {
+			if err := l.Run(); err != nil {
+				t.Errorf("run: %v", err)
+			}
+		})
+	}
+	var got [n]int
+	for range n * each {
+		roundTrip(t, dial(t, ln.Addr().String()), "x")
+		got[<-accepted]++
+	}
+	for _, l := range loops {
+		l.Stop()
+	}
+	run.Wait()
+	for i, g := range got {
+		if g < each*8/10 || g > each*12/10 {
+			t.Errorf("loop %d got %d of %d", i, g, n*each)
+		}
+	}
 }

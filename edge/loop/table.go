@@ -3,6 +3,7 @@ package loop
 import (
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,8 +26,8 @@ type slot struct {
 type table struct {
 	epfd  int
 	slots []slot
-	free  int32 // first free slot, noSlot if none
-	open  int
+	free  int32        // first free slot, noSlot if none
+	load  atomic.Int64 // open connections, those that are on their way here included
 	wheel wheel
 }
 
@@ -70,12 +71,8 @@ func (t *table) add(fd int) (Key, error) {
 		s.fd, s.next, t.free = -1, t.free, i
 		return 0, fmt.Errorf("watch connection: %w", err)
 	}
-	t.open++
 	return Key(uint64(s.gen)<<32 | uint64(uint32(i))), nil
 }
-
-// Open returns the number of open connections.
-func (t *table) Open() int { return t.open }
 
 // Want says which readiness the handler is told of from now on. It costs a system call
 // only when something changes. A stale key is ignored.
@@ -150,7 +147,7 @@ func (t *table) Close(k Key) {
 	_ = unix.Close(int(s.fd)) // ends the watch too: nobody else holds this open file
 	s.fd, s.want = -1, 0
 	s.next, t.free = t.free, int32(k.Slot())
-	t.open--
+	t.load.Add(-1)
 }
 
 func (t *table) closeAll() {
@@ -160,7 +157,7 @@ func (t *table) closeAll() {
 			t.slots[i].fd = -1
 		}
 	}
-	t.slots, t.open, t.free = nil, 0, noSlot
+	t.slots, t.free = nil, noSlot
 }
 
 // PeerAddr returns the address of the peer, the zero AddrPort if it is not known.

@@ -108,11 +108,14 @@ func (s *Server) listen(ln net.Listener) error {
 	if s.aborted {
 		return ErrAborted
 	}
+	var loops []*loop.Loop[message]
 	for _, k := range s.keepers {
 		if err := k.loop.Listen(ln); err != nil {
 			return fmt.Errorf("serve: %w", err)
 		}
+		loops = append(loops, k.loop)
 	}
+	loop.Share(loops)
 	s.serving = true
 	return nil
 }

@@ -1,0 +1,185 @@
+package socket_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wirepost/wirepost/edge/downlink"
+	"github.com/wirepost/wirepost/edge/socket"
+	"github.com/wirepost/wirepost/shared/envelope"
+	"github.com/wirepost/wirepost/shared/protocol"
+)
+
+func TestDrain(t *testing.T) {
+	const n, rate = 20, 100
+	r := serve(t, func(c *socket.Config, _ *rig) { c.DrainRate = rate })
+	early := r.connect() // in the handshake when the drain begins
+	early.raw([]byte("GET /ws HTTP/1.1\r\n"))
+	peers := make([]*peer, n)
+	for i := range peers {
+		peers[i] = r.login(fmt.Sprintf("u%d", i))
+	}
+	eventually(t, "the handshake began", func() bool { return r.metric("bytes_in_total") > 0 && r.Connections() == n+1 })
+	begin := time.Now()
+	done := make(chan error, 1)
+	go func() { done <- r.Drain(context.Background()) }()
+	most := int64(0)
+	for _, p := range peers {
+		m := p.message()
+		if m.MsgType != protocol.Notice || m.Code != protocol.NoticeDrain || m.RetryAfterMs < 1 || m.RetryAfterMs > 2*1000*n/rate {
+			t.Fatalf("notice %+v", m)
+		}
+		most = max(most, m.RetryAfterMs)
+	}
+	if most < 1000*n/rate/2 {
+		t.Errorf("the delays are not spread: at most %d ms", most)
+	}
+	early.raw([]byte("Host: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"))
+	if answer, err := io.ReadAll(early); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") || !strings.Contains(string(answer), "\r\nRetry-After: 1\r\n") {
+		t.Errorf("answer %q, %v", answer, err)
+	}
+	for _, p := range peers {
+		p.expectClose(protocol.CloseDrain)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(begin); d < time.Second*n/rate/2 {
+		t.Errorf("%d sockets went in %v", n, d)
+	}
+	if c, err := net.Dial("tcp", r.addr); err == nil {
+		_ = c.Close()
+		t.Error("still accepting")
+	}
+	for range n {
+		if ev := r.up.next(t); ev.Type != envelope.Disconnected || ev.Reason != envelope.ReasonDrain {
+			t.Errorf("published %s %q", ev.Type, ev.Reason)
+		}
+	}
+}
+
+func TestDrainWaitsForTheFrameInFlight(t *testing.T) {
+	r := serve(t, func(_ *socket.Config, r *rig) { r.up.auto = false })
+	p := r.open("/ws", "Authorization", "Bearer u1")
+	p.loginReply()
+	r.up.next(t).s.PublishDone(nil)
+	p.text("x")
+	ev := r.up.next(t)
+	done := make(chan error, 1)
+	go func() { done <- r.Drain(context.Background()) }()
+	if m := p.message(); m.Code != protocol.NoticeDrain {
+		t.Fatalf("notice %+v", m)
+	}
+	_ = p.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if _, err := p.r.Read(make([]byte, 1)); err == nil {
+		t.Error("closed while its frame was in flight")
+	}
+	_ = p.SetReadDeadline(time.Now().Add(10 * time.Second))
+	ev.s.PublishDone(nil)
+	p.expectClose(protocol.CloseDrain)
+	r.up.next(t).s.PublishDone(nil)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDrainEndsWithItsContext(t *testing.T) {
+	r := serve(t, func(c *socket.Config, _ *rig) { c.DrainRate = 1 })
+	peers := []*peer{r.login("u1"), r.login("u2"), r.login("u3"), r.login("u4")}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := r.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("drain: %v", err)
+	}
+	for _, p := range peers {
+		p.message()
+		f := p.next()
+		if code, _ := ws.ParseCloseFrameData(f.Payload); int(code) != protocol.CloseDrain {
+			t.Errorf("close %d", code)
+		}
+		if ev := r.up.next(t); ev.Reason != envelope.ReasonDrain {
+			t.Errorf("reason %q", ev.Reason)
+		}
+	}
+}
+
+func TestAbort(t *testing.T) {
+	r := serve(t, nil)
+	p := r.login("u1")
+	a := r.down.next(t)
+	r.Abort()
+	if n, err := p.r.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if len(r.up.events) != 0 {
+		t.Error("a crash published something")
+	}
+	a.r.Deliver(downlink.Frame{Data: []byte("{}")}) // calls that are late do no harm
+	a.r.Moved(token(1))
+}
+
+func TestAbortBeforeServe(t *testing.T) {
+	for range 20 {
+		r := serve(t, nil) // Serve and Abort race
+		r.Abort()
+		r.Abort()
+	}
+	s, err := socket.NewEcho(config(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Abort()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Serve(ln); !errors.Is(err, socket.ErrAborted) {
+		t.Errorf("serve: %v", err)
+	}
+}
+
+func TestOverload(t *testing.T) {
+	r := serve(t, func(c *socket.Config, _ *rig) { c.Limits.Connections = 3 })
+	for i := range 3 {
+		r.login(fmt.Sprintf("u%d", i))
+	}
+	answer, err := io.ReadAll(r.connect())
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") || !strings.Contains(string(answer), "\r\nRetry-After: ") {
+		t.Errorf("answer %q, %v", answer, err)
+	}
+	eventually(t, "the place is free again", func() bool { return r.Connections() == 3 })
+}
+
+func TestHandshakeLimit(t *testing.T) {
+	r := serve(t, func(c *socket.Config, _ *rig) { c.Loops = 1; c.Limits.Handshakes = 2 })
+	a, b := r.connect(), r.connect()
+	eventually(t, "both are here", func() bool { return r.Connections() == 2 })
+	answer, err := io.ReadAll(r.connect())
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") {
+		t.Errorf("answer %q, %v", answer, err)
+	}
+	_, _ = a.Close(), b.Close()
+	eventually(t, "they are gone", func() bool { return r.Connections() == 0 })
+	r.login("u1")
+}
+
+func TestBudgetOfBuffers(t *testing.T) {
+	r := serve(t, func(c *socket.Config, _ *rig) { c.Loops = 1; c.Limits.Buffered = 64 << 10 })
+	greedy := r.login("u1")
+	part := frame(ws.OpText, true, strings.Repeat("x", 100<<10))
+	greedy.raw(part[:60<<10])
+	greedy.expectClose(1013)
+	r.up.next(t)  // Disconnected
+	r.login("u2") // others go on
+	eventually(t, "the buffers are back", func() bool { return r.metric("buffered_bytes") == 0 })
+}
