@@ -33,7 +33,6 @@ type Rules struct {
 type Request struct {
 	User  userid.ID // of the path; zero: none
 	Token string    // "" for none; from Authorization or the subprotocol
-	Trace string    // traceparent, "" for none
 	proto bool      // the subprotocol was offered, so it is answered
 	key   [24]byte  // Sec-WebSocket-Key
 }

@@ -30,7 +30,6 @@ type header struct {
 	version []byte
 	origin  []byte
 	token   []byte
-	trace   []byte
 	proto   bool
 }
 
@@ -62,7 +61,7 @@ func (r *Rules) Read(b []byte) (req Request, origin string, refused *Refusal) {
 	if h.seen&seenOrigin != 0 && !r.Origins.Allow(string(h.origin)) {
 		return Request{}, string(h.origin), refuseOrigin
 	}
-	req = Request{User: user, Token: string(h.token), Trace: string(h.trace), proto: h.proto}
+	req = Request{User: user, Token: string(h.token), proto: h.proto}
 	copy(req.key[:], h.key)
 	return req, "", nil
 }
@@ -195,10 +194,6 @@ func (h *header) line(line []byte) *Refusal {
 		}
 	case is(name, "transfer-encoding"):
 		return malformed("a WebSocket request has no body")
-	case is(name, "traceparent"):
-		if len(value) <= 64 {
-			h.trace = value
-		}
 	}
 	return nil
 }
