@@ -76,33 +76,46 @@ func TestWriteConcernErrorIsNoCommit(t *testing.T) {
 }
 
 // [r] A last number that only the primary knows is not trusted: when it is rolled back,
-// there is no hole. The fail point keeps the majority from committing; the deletion is
+// there is no hole. One fail point keeps the majority from committing; the deletion is
 // what a new primary would do to the writes that only the old one had.
 func TestUncommittedLastIsNotTrusted(t *testing.T) {
 	uri := servers.MongodOf(t).URI()
-	warm, cold := open(t, uri), open(t, uri)
 	db := database(t, uri).Client().Database(mongostore.DefaultDatabase)
 	local := db.Collection("messages", options.Collection().SetWriteConcern(writeconcern.W1()))
-	appendAll(t, warm, msg("k", "u", "c1"))
-	off := failPoint(t, db, "disableSnapshotting", "alwaysOn", nil)
-	defer off()
+	appendAll(t, open(t, uri), msg("k", "u", "c1"))
+	s := open(t, uri)
+	blocked := failPoint(t, db, "failCommand", "alwaysOn", bson.D{{Key: "failCommands", Value: bson.A{"find", "insert"}},
+		{Key: "namespace", Value: db.Name() + ".messages"}, {Key: "appName", Value: "wirepost-worker"},
+		{Key: "blockConnection", Value: true}, {Key: "blockTimeMS", Value: 1500}})
+	var up sync.WaitGroup
+	up.Go(func() {
+		if res := appendAll(t, s, msg("k", "u", "c2")); res[0].Seq != 2 {
+			t.Errorf("stored as %+v behind one message", res)
+		}
+	})
+	awaitFailPoint(t, db, "failCommand", 1) // the last number is about to be read
+	committing := failPoint(t, db, "disableSnapshotting", "alwaysOn", nil)
 	if _, err := local.InsertOne(t.Context(), bson.D{{Key: "_id", Value: "k/0000000000000002"}, {Key: "from", Value: "v"}, {Key: "cid", Value: "uncommitted"}}); err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range []*mongostore.Store{warm, cold} {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		if res, err := s.Append(ctx, []messaging.NewMessage{msg("k", "u", "c2")}); err == nil {
-			t.Errorf("without a majority it is %+v", res)
-		}
-		cancel()
-	}
-	if _, err := local.DeleteMany(t.Context(), bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: "k/0000000000000001"}}}}); err != nil {
+	awaitFailPoint(t, db, "failCommand", 2) // it was read, and the message is about to be inserted
+	if _, err := local.DeleteMany(t.Context(), bson.D{{Key: "cid", Value: "uncommitted"}}); err != nil {
 		t.Fatal(err)
 	}
-	off()
-	appendAll(t, warm, msg("k", "u", "c2"))
-	appendAll(t, cold, msg("k", "u", "c3"))
-	wantCIDs(t, whole(t, cold, "k"), "c1", "c2", "c3")
+	committing()
+	up.Wait()
+	blocked()
+	wantCIDs(t, whole(t, s, "k"), "c1", "c2")
+}
+
+// awaitFailPoint waits until a fail point was met so many times since it was set.
+func awaitFailPoint(t *testing.T, db *mongo.Database, name string, times int) {
+	t.Helper()
+	err := db.Client().Database("admin").RunCommand(t.Context(), bson.D{{Key: "waitForFailPoint", Value: name},
+		{Key: "timesEntered", Value: times}, {Key: "maxTimeMS", Value: patience.Milliseconds()}}).Err()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // lane appends a sender's messages in order, in batches, each until the store takes it,
