@@ -3,6 +3,7 @@ package lane
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -18,9 +19,18 @@ const (
 	pinHeader     = "Nats-Pin-Id"           // on each message: the pinned client's id
 	pendingHeader = "Nats-Pending-Messages" // on a status: what the request did not get
 
+	descriptionHeader = "Description"
+
 	statusNoResponders = "503" // no such consumer, or it has no leader now
 	statusWrongPin     = "423" // another client is pinned
+	statusNoMessages   = "404" // a pull that is over, as it should be
+	statusTimeout      = "408" // likewise
+	statusConflict     = "409" // likewise when the batch or the bytes are used up; else a refusal
 )
+
+// maxBytes is the most that one pull brings, the most that is held before the next pull,
+// and the most in one batch (one message more at each place): a lane holds some 16 MiB.
+const maxBytes = 4 << 20
 
 // feed asks the consumer for messages and takes them in. It has an inbox of its own
 // for each run: what was delivered for an older one cannot come in. Owned by the
@@ -79,8 +89,9 @@ func (f *feed) close() {
 	}
 }
 
-// pull keeps enough asked for, when held messages are waiting here.
-func (f *feed) pull(held int) error {
+// pull keeps enough asked for, when held messages are waiting here. heldBytes is what is
+// in memory of the lane beside what was asked for.
+func (f *feed) pull(held, heldBytes int) error {
 	if f.late() {
 		f.asked, f.credit = map[int]int{}, 0
 	}
@@ -88,12 +99,12 @@ func (f *feed) pull(held int) error {
 	if f.pin == "" {
 		most = 1 // it only tells that the lane is ours now, and comes again
 	}
-	if have := held + f.credit; have == 0 || have <= most/2 {
+	if have := held + f.credit; heldBytes < maxBytes && (have == 0 || have <= most/2) {
 		n := most - have
 		f.serial++
 		f.asked[f.serial] = n
 		f.credit += n
-		return f.send(f.serial, request{Batch: n})
+		return f.send(f.serial, request{Batch: n, MaxBytes: maxBytes})
 	}
 	if f.pin != "" && time.Since(f.pulled) > f.expires {
 		// Nothing can be taken now, but the pin must live: one message of at most one byte
@@ -130,6 +141,7 @@ func (f *feed) send(serial int, r request) error {
 var (
 	errPinLost = errors.New("another worker is pinned to the lane")
 	errNobody  = errors.New("the lane's consumer does not answer")
+	errRefused = errors.New("the lane's consumer refuses to be asked")
 )
 
 // status reads a message that may be a status of a pull; it is not the lane's then.
@@ -150,11 +162,15 @@ func (f *feed) status(m *nats.Msg) (is bool, err error) {
 	if f.credit == 0 {
 		clear(f.asked)
 	}
-	switch m.Header.Get("Status") {
-	case statusWrongPin:
+	code, why := m.Header.Get("Status"), m.Header.Get(descriptionHeader)
+	switch {
+	case code == statusWrongPin:
 		return true, errPinLost
-	case statusNoResponders:
+	case code == statusNoResponders:
 		return true, errNobody
+	case code == statusNoMessages, code == statusTimeout,
+		code == statusConflict && (strings.Contains(why, "MaxBytes") || strings.Contains(why, "Batch Completed")):
+		return true, nil // ask again
 	}
-	return true, nil // 404, 408, 409: ask again
+	return true, fmt.Errorf("%w: %s %s", errRefused, code, why)
 }

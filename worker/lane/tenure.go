@@ -47,11 +47,10 @@ type shift struct {
 
 	reset    string // the pin id of the last reset; "" while the lane is not ours
 	unsettle string // why a reset is due; "" for none
-	want     uint64 // consumer sequence of the next message
-	last     uint64 // stream sequence of the last message taken
-	pending  uint64 // messages behind it
+	at       progress
 
 	held    []item // taken and not begun
+	bytes   int    // of their payloads
 	atWork  []item
 	busy    bool       // a work goroutine runs
 	done    chan error // written by the work goroutine: what became of the batch
@@ -59,6 +58,14 @@ type shift struct {
 	links   uint64     // reconnects of the connection
 	breaks  int        // resets since the last commit
 	pauseTo time.Time  // nothing is asked before
+	asking  complain
+}
+
+// progress is where the contiguous run of deliveries stands.
+type progress struct {
+	want    uint64 // consumer sequence of the next message
+	last    uint64 // stream sequence of the last message taken
+	pending uint64 // messages behind it
 }
 
 func newTenure(g *Group, lane int, work context.Context) *tenure {
@@ -68,6 +75,7 @@ func newTenure(g *Group, lane int, work context.Context) *tenure {
 	t.shift = &shift{
 		feed:   newFeed(g.js, lane, g.cfg.Batch, g.cfg.PinnedTTL),
 		ledger: ledger{js: g.js, lane: lane}, done: make(chan error, 1), links: g.js.Conn().Stats().Reconnects,
+		asking: complain{log: t.log, text: "messages of a lane cannot be asked for, trying again"},
 	}
 	return t
 }
@@ -127,7 +135,7 @@ func (t *tenure) step() {
 	if t.unsettle != "" {
 		held = t.feed.batch // nothing new before the reset, but the pin must live
 	}
-	if err := t.feed.pull(held); err != nil {
+	if err := t.feed.pull(held, t.bytes); err != nil {
 		t.pause()
 	}
 }
@@ -150,7 +158,8 @@ func (t *tenure) take(m *nats.Msg) {
 	case errors.Is(err, errPinLost):
 		t.lose()
 		return
-	case errors.Is(err, errNobody):
+	case err != nil: // none answers, or the consumer is not as it must be
+		t.asking.on(err)
 		t.lookForConsumer()
 		return
 	case is:
@@ -170,12 +179,13 @@ func (t *tenure) take(m *nats.Msg) {
 	if t.unsettle != "" {
 		return // comes again after the reset
 	}
-	if d.deliveries != 1 || d.consumerSeq != t.want || d.streamSeq <= t.last {
+	if d.deliveries != 1 || d.consumerSeq != t.at.want || d.streamSeq <= t.at.last {
 		t.unsettled("run broken")
 		return
 	}
-	t.want, t.last, t.pending = d.consumerSeq+1, d.streamSeq, d.pending
+	t.at = progress{want: d.consumerSeq + 1, last: d.streamSeq, pending: d.pending}
 	t.held = append(t.held, newItem(t.lane, m, d))
+	t.bytes += len(m.Data)
 }
 
 // unsettled drops what was fetched; the next step resets the consumer as soon as no
@@ -184,13 +194,14 @@ func (t *tenure) unsettled(why string) {
 	if t.unsettle == "" {
 		t.unsettle = why
 	}
-	t.held = nil
+	t.held, t.bytes = nil, 0
 }
 
 // lose is the end of the ownership, by the server's word. The tenure goes on waiting.
 func (t *tenure) lose() {
 	t.lost.Store(true)
-	t.held, t.reset, t.unsettle, t.feed.pin = nil, "", "", ""
+	t.held, t.bytes = nil, 0
+	t.reset, t.unsettle, t.feed.pin = "", "", ""
 	if err := t.feed.open(); err != nil {
 		t.pause()
 	}
@@ -221,7 +232,7 @@ func (t *tenure) measure() {
 		t.m.lag.Set(0)
 		return
 	}
-	t.m.lag.Set(float64(t.pending) + float64(len(t.held)+len(t.atWork)))
+	t.m.lag.Set(float64(t.at.pending) + float64(len(t.held)+len(t.atWork)))
 }
 
 // lookForConsumer finds out why nobody answers: a leader is being elected, or the
@@ -247,7 +258,7 @@ func (t *tenure) takeOver() {
 	case err == nil:
 		t.m.takeOver(t.unsettle)
 		t.log.Info("lane begun at its ack floor", "why", t.unsettle, "one_at_a_time_until", t.ledger.rec.Until)
-		t.reset, t.unsettle, t.want, t.last = t.feed.pin, "", 1, 0
+		t.reset, t.unsettle, t.at = t.feed.pin, "", progress{want: 1}
 		if t.breaks > 0 {
 			t.pause()
 		}

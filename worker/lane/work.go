@@ -36,11 +36,17 @@ var errGivenUp = errors.New("batch given up")
 // begin starts the work goroutine on what is held: one message while there may be a
 // suspect among them, else up to a whole batch.
 func (t *tenure) begin() {
-	n := min(len(t.held), t.g.cfg.Batch)
+	most := min(len(t.held), t.g.cfg.Batch)
 	solo := t.held[0].streamSeq <= t.ledger.rec.Until
 	if solo {
-		n = 1
+		most = 1
 	}
+	n, bytes := 0, 0
+	for n < most && bytes < maxBytes {
+		bytes += len(t.held[n].msg.Data)
+		n++
+	}
+	t.bytes -= bytes
 	t.atWork, t.held = t.held[:n:n], t.held[n:]
 	if len(t.held) == 0 {
 		t.held = nil

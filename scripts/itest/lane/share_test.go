@@ -1,9 +1,11 @@
 package lane_test
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
+	"github.com/wirepost/wirepost/shared/stream"
 	"github.com/wirepost/wirepost/worker/streams"
 )
 
@@ -79,4 +81,38 @@ func TestWorkersComeAndGo(t *testing.T) {
 	st.check(t, p.total())
 	_, twice := st.count()
 	t.Logf("%d frames, %d of them worked twice", p.total(), twice)
+}
+
+// Frames of the largest size wait by the hundred: a lane holds only some of their bytes.
+func TestBytesInMemoryAreBounded(t *testing.T) {
+	s := newSystem(t, streams.Layout{Lanes: 1, UplinkMaxBytes: 1 << 30})
+	st := newStore()
+	open := make(chan struct{})
+	s.start("w1", &business{st: st, do: gate{open}.wait})
+	id := users(1)[0]
+	const frames, size = 300, 128 << 10
+	for i := range frames {
+		m := frame(1, id, i+1)
+		m.Data = append(bytes.Repeat([]byte("0"), size), m.Data...)
+		if _, err := s.js.PublishMsg(s.ctx, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pending := func() int {
+		c, err := s.js.Consumer(s.ctx, stream.Up(0), stream.Consumer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.CachedInfo().NumAckPending
+	}
+	eventually(s, "some are with the worker", func() bool { return pending() > 10 })
+	time.Sleep(time.Second) // nothing tells that no more will be asked for
+	if n := pending(); n > 3*(4<<20)/size {
+		t.Errorf("%d frames of %d KiB are with the worker", n, size>>10)
+	}
+	close(open)
+	s.emptied()
+	if n, _ := st.count(); n != frames {
+		t.Errorf("%d frames stored, want %d", n, frames)
+	}
 }
