@@ -205,7 +205,7 @@ func TestLargestMessage(t *testing.T) {
 }
 
 func TestBadHandshakes(t *testing.T) {
-	r := serve(t, func(c *socket.Config, _ *rig) { c.Times.Handshake = 200 * time.Millisecond })
+	r := serve(t, func(c *socket.Config, _ *rig) { c.Times.Handshake = 500 * time.Millisecond })
 	const good = "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 	for name, c := range map[string]struct{ in, status string }{
 		"nothing":    {"", "408"},

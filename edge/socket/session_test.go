@@ -211,7 +211,7 @@ func TestPeerGoesWhileAFrameIsInFlight(t *testing.T) {
 }
 
 func TestRefusedLogins(t *testing.T) {
-	r := serve(t, func(c *socket.Config, _ *rig) { c.Times.Login = 50 * time.Millisecond })
+	r := serve(t, func(c *socket.Config, _ *rig) { c.Times.Login = 500 * time.Millisecond })
 	for name, c := range map[string]struct {
 		path, token, first string
 		code               int
@@ -274,12 +274,12 @@ func TestAttachFails(t *testing.T) {
 }
 
 func TestExpiryAndRefresh(t *testing.T) {
-	r := serve(t, func(c *socket.Config, _ *rig) { c.Times.ExpiryNotice = 300 * time.Millisecond })
-	p := r.login("u1/400ms")
-	if m := p.message(); m.Code != protocol.NoticeTokenExpiry || m.RetryAfterMs > 300 || m.RetryAfterMs < 1 {
+	r := serve(t, func(c *socket.Config, _ *rig) { c.Times.ExpiryNotice = 900 * time.Millisecond })
+	p := r.login("u1/1s")
+	if m := p.message(); m.Code != protocol.NoticeTokenExpiry || m.RetryAfterMs > 900 || m.RetryAfterMs < 1 {
 		t.Fatalf("notice %+v", m)
 	}
-	p.text(`{"msgType":2,"msgBody":{"token":"u1/700ms"}}`)
+	p.text(`{"msgType":2,"msgBody":{"token":"u1/1500ms"}}`)
 	extended := time.Now()
 	if _, reply := p.loginReply(); !reply.Resumed {
 		t.Errorf("refresh reply %+v", reply)
@@ -292,7 +292,7 @@ func TestExpiryAndRefresh(t *testing.T) {
 		t.Fatalf("notice %+v", m)
 	}
 	p.expectClose(protocol.CloseTokenExpired)
-	if d := time.Since(extended); d < 600*time.Millisecond || d > 5*time.Second {
+	if d := time.Since(extended); d < 1400*time.Millisecond || d > 6500*time.Millisecond {
 		t.Errorf("expired after %v", d)
 	}
 	if ev := r.up.next(t); ev.Reason != envelope.ReasonExpired {
@@ -341,10 +341,8 @@ func TestSilence(t *testing.T) {
 	r := serve(t, func(c *socket.Config, _ *rig) { c.Times.Heartbeat = 100 * time.Millisecond })
 	p := r.login("u1")
 	begin := time.Now()
-	for range 2 {
-		if f := p.next(); f.Header.OpCode != ws.OpPing {
-			t.Fatalf("opcode %x", f.Header.OpCode)
-		}
+	if f := p.next(); f.Header.OpCode != ws.OpPing {
+		t.Fatalf("opcode %x", f.Header.OpCode)
 	}
 	p.expectClose(protocol.ClosePingTimeout)
 	if d := time.Since(begin); d < 250*time.Millisecond {
@@ -357,16 +355,16 @@ func TestSilence(t *testing.T) {
 
 // Any byte is a sign of life, a single one of a frame that is not complete too.
 func TestAnyByteIsASignOfLife(t *testing.T) {
-	r := serve(t, func(c *socket.Config, _ *rig) { c.Times.Heartbeat = 100 * time.Millisecond })
+	r := serve(t, func(c *socket.Config, _ *rig) { c.Times.Heartbeat = 200 * time.Millisecond })
 	p := r.login("u1")
-	slow := frame(ws.OpText, true, "0123456789")
+	slow := frame(ws.OpText, true, "012")
 	for _, b := range slow {
 		if f := p.next(); f.Header.OpCode != ws.OpPing {
 			t.Fatalf("opcode %x", f.Header.OpCode)
 		}
 		p.raw([]byte{b})
 	}
-	if ev := r.up.next(t); ev.data != "0123456789" {
+	if ev := r.up.next(t); ev.data != "012" {
 		t.Errorf("published %q", ev.data)
 	}
 }
