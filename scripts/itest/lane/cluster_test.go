@@ -39,6 +39,7 @@ func (s *system) patient(ctx context.Context, js jetstream.JetStream, id userid.
 // Three servers, streams with three replicas: the server that leads a lane is killed,
 // comes back, and the next leader is killed.
 func TestLeaderOfALaneIsKilled(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("three servers and two kills take half a minute")
 	}

@@ -24,6 +24,7 @@ var errAway = errors.New("the store is away")
 // While the business fails, for longer than the ack wait and the pin live, its lane
 // waits, in order and undisturbed; the other lane works on.
 func TestLaneHoldsWhileTheStoreIsAway(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t, streams.Layout{Lanes: 2, AckWait: 2 * time.Second})
 	ids := users(2)
 	st := newStore()

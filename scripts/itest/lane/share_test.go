@@ -10,6 +10,7 @@ import (
 )
 
 func TestOneMessageIsWorkedAtOnce(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t, streams.Layout{Lanes: 1})
 	st := newStore()
 	s.start("w1", &business{st: st})
@@ -85,6 +86,7 @@ func TestWorkersComeAndGo(t *testing.T) {
 
 // Frames of the largest size wait by the hundred: a lane holds only some of their bytes.
 func TestBytesInMemoryAreBounded(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t, streams.Layout{Lanes: 1, UplinkMaxBytes: 1 << 30})
 	st := newStore()
 	open := make(chan struct{})

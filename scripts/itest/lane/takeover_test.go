@@ -34,6 +34,7 @@ func slow(ctx context.Context, _ envelope.Event) error {
 
 // A worker dies in the middle of its batches, again and again.
 func TestKilledOwnersLoseAndReorderNothing(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t, streams.Layout{Lanes: 2})
 	st := newStore()
 	b := &business{st: st, do: slow}
@@ -59,6 +60,7 @@ func TestKilledOwnersLoseAndReorderNothing(t *testing.T) {
 // The owner's connection stands still for longer than its pin lives, then everything
 // that was under way arrives.
 func TestPausedOwnerWakesUp(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t, streams.Layout{Lanes: 1})
 	st := newStore()
 	proxy := newStall(t, s.server.Server().Addr().String())
@@ -95,6 +97,7 @@ func TestPausedOwnerWakesUp(t *testing.T) {
 // A lone owner that loses its pin gets it back under another id: what it had fetched is
 // not what the server delivers next.
 func TestSameOwnerWithAnotherPinStartsAgain(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t, streams.Layout{Lanes: 1})
 	st := newStore()
 	proxy := newStall(t, s.server.Server().Addr().String())
@@ -133,6 +136,7 @@ func (g gate) wait(ctx context.Context, _ envelope.Event) error {
 // The owner sleeps with some frames, the next one falls asleep with more, and the first
 // wakes up and is pinned again: it must not go on behind what the other holds.
 func TestWokenOwnerDoesNotOvertake(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t, streams.Layout{Lanes: 1, AckWait: time.Minute})
 	st := newStore()
 	pa, pb := newStall(t, s.server.Server().Addr().String()), newStall(t, s.server.Server().Addr().String())
@@ -217,8 +221,10 @@ func (h *herd) start(name string) {
 // A frame that kills every worker goes to the dead stream; the other lanes' frames,
 // which are at work in the same process when it dies, do not.
 func TestKillerFrameIsDead(t *testing.T) {
+	t.Parallel()
 	for name, workers := range map[string][]string{"one worker": {"w1"}, "two workers": {"w1", "w2"}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newSystem(t, streams.Layout{Lanes: 4})
 			ids := users(4)
 			h := &herd{s: s, st: newStore(), killer: ids[1]}
@@ -247,6 +253,7 @@ func TestKillerFrameIsDead(t *testing.T) {
 
 // The last message of an owner that died is worked soon, also when no other comes.
 func TestOrphanIsWorkedSoon(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t, streams.Layout{Lanes: 1, AckWait: time.Minute})
 	st := newStore()
 	taken := make(chan struct{})
@@ -271,6 +278,7 @@ func TestOrphanIsWorkedSoon(t *testing.T) {
 
 // The frames of other lanes that are at work whenever a worker dies are innocent.
 func TestBystandersOfAKillerLive(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t, streams.Layout{Lanes: 3})
 	ids := users(3)
 	var atWork atomic.Int32
@@ -300,6 +308,7 @@ func TestBystandersOfAKillerLive(t *testing.T) {
 // While the store is away a message may be at work for long; kills meanwhile say nothing
 // about it.
 func TestKillsDuringAnOutageDoNotMakeAMessageDead(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t, streams.Layout{Lanes: 1})
 	st := newStore()
 	p := s.sender(users(1)...)
