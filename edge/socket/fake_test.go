@@ -354,22 +354,35 @@ func (p *peer) message() protocol.Message {
 	return m
 }
 
-// expectClose reads up to the close frame, and then to the end of the stream: the
-// server must end TCP by itself, without a reset.
+// expectClose reads up to the close frame, answers it, and reads to the end of the
+// stream: the server must end TCP by itself, without a reset.
 func (p *peer) expectClose(code int) {
 	p.t.Helper()
-	for {
-		f := p.next()
-		if f.Header.OpCode != ws.OpClose {
-			continue
-		}
-		got, reason := ws.ParseCloseFrameData(f.Payload)
-		if int(got) != code {
-			p.t.Fatalf("close %d %q, want %d", got, reason, code)
-		}
-		break
-	}
+	p.closeFrame(code)
 	_, _ = p.Write(frame(ws.OpClose, true, string(ws.NewCloseFrameBody(ws.StatusCode(code), ""))))
+	p.expectEnd()
+}
+
+// expectReply is expectClose where the peer has sent its close frame before.
+func (p *peer) expectReply(code int) {
+	p.t.Helper()
+	p.closeFrame(code)
+	p.expectEnd()
+}
+
+func (p *peer) closeFrame(code int) {
+	p.t.Helper()
+	f := p.next()
+	for f.Header.OpCode != ws.OpClose {
+		f = p.next()
+	}
+	if got, reason := ws.ParseCloseFrameData(f.Payload); int(got) != code {
+		p.t.Fatalf("close %d %q, want %d", got, reason, code)
+	}
+}
+
+func (p *peer) expectEnd() {
+	p.t.Helper()
 	if n, err := p.r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		p.t.Fatalf("behind the close frame: %d bytes, %v", n, err)
 	}

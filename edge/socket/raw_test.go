@@ -290,5 +290,5 @@ func TestEcho(t *testing.T) {
 		t.Fatalf("%d bytes", len(f.Payload))
 	}
 	p.raw(frame(ws.OpClose, true, "\x03\xe8"))
-	p.expectClose(1000)
+	p.expectReply(1000)
 }

@@ -46,7 +46,7 @@ func TestLoginRelayDeliverDisconnect(t *testing.T) {
 	a.r.Deliver(downlink.Frame{Data: []byte(`{"resume":"e1.0.9","msgType":3}`), At: token(9)})
 	p.expectText(`{"resume":"e1.0.9","msgType":3}`)
 	p.raw(frame(ws.OpClose, true, "\x03\xe8bye"))
-	p.expectClose(1000)
+	p.expectReply(1000)
 	if ev := r.up.next(t); ev.Type != envelope.Disconnected || ev.Reason != envelope.ReasonClientClose || ev.N != 3 {
 		t.Errorf("disconnected %+v", ev)
 	}
