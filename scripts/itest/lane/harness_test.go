@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
 	"sync"
 	"testing"
@@ -25,7 +26,16 @@ import (
 	"github.com/wirepost/wirepost/worker/streams"
 )
 
-func TestMain(m *testing.M) { servers.Main(m, func() error { return goleak.Find() }) }
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(childEnv); spec != "" {
+		if err := child(spec); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	servers.Main(m, func() error { return goleak.Find() })
+}
 
 // ttl is the pin's and the lease's in these tests: short, so that they are quick.
 const ttl = time.Second
