@@ -13,9 +13,8 @@ import (
 )
 
 const (
-	chaosUsers    = 20
-	chaosMessages = 5000
-	chaosWindow   = 20 // sends of a user that wait for their ack
+	chaosUsers  = 20
+	chaosWindow = 20 // sends of a user that wait for their ack
 )
 
 // ledger is what was sent and what was acknowledged, over all users.
@@ -98,7 +97,7 @@ func (l *ledger) sendAll(ctx context.Context, d *device, n int, peers []string) 
 	return nil
 }
 
-// 20 users, 5,000 messages in both directions at random; an edge and a worker are killed
+// 20 users, 5,000 messages (chaosMessages) in both directions at random; an edge and a worker are killed
 // in the middle and started again; one user has a second device on the other edge, which
 // is stopped and resumes.
 func TestKillAnEdgeAndAWorker(t *testing.T) {

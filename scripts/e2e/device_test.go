@@ -44,7 +44,7 @@ type gotMessage struct {
 func newDevice(t testing.TB, user, name string, urls ...string) *device {
 	d := &device{t: t, user: user, name: name, changed: make(chan struct{}), got: map[string][]gotMessage{}}
 	d.opts = client.Options{URLs: urls, User: user, DeviceID: name, FromStart: true,
-		AckTimeout: 3 * time.Second, MaxBackoff: 2 * time.Second,
+		AckTimeout: ackTimeout, MaxBackoff: 2 * time.Second,
 		Token: func(context.Context) (string, error) { return token(t, user), nil }}
 	d.begin()
 	t.Cleanup(d.end)
@@ -223,7 +223,7 @@ func (d *device) history(ctx context.Context, conv string) []protocol.Message {
 }
 
 func testContext(t testing.TB, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), d)
+	ctx, cancel := context.WithTimeout(context.Background(), slowdown*d)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -134,11 +134,18 @@ func (p *process) end(sig syscall.Signal) {
 	}
 }
 
+// showLog shows the log of a test that failed. A data race in the process is a failure.
 func (p *process) showLog() {
+	b, err := os.ReadFile(p.log)
+	if err != nil {
+		p.t.Error(err)
+	}
+	if strings.Contains(string(b), "WARNING: DATA RACE") || strings.Contains(string(b), "panic:") {
+		p.t.Errorf("%s had a data race or a panic", p.name)
+	}
 	if !p.t.Failed() {
 		return
 	}
-	b, _ := os.ReadFile(p.log)
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 	if len(lines) > 60 {
 		lines = append(append(lines[:15:15], "…"), lines[len(lines)-45:]...)
