@@ -3,6 +3,7 @@ package lane
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wirepost/wirepost/shared/envelope"
@@ -103,7 +103,7 @@ func New(js jetstream.JetStream, cfg Config, business Business, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{js: js, cfg: cfg, business: business, log: log, m: newMetrics(reg, cfg.Lanes), nonce: nuid.Next()}
+	g := &Group{js: js, cfg: cfg, business: business, log: log, m: newMetrics(reg, cfg.Lanes), nonce: rand.Text()}
 	g.abort, g.abortFunc = context.WithCancel(context.Background())
 	return g, nil
 }
