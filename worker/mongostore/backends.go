@@ -49,15 +49,6 @@ func find(ctx context.Context, coll *mongo.Collection, id string) (*messageDoc, 
 	return &doc, nil
 }
 
-// insertEntries is backend.insert for both stores.
-func insertEntries(ctx context.Context, coll *mongo.Collection, entries []*entry, ordered bool) ([]refusal, error) {
-	docs := make([]any, len(entries))
-	for i, e := range entries {
-		docs[i] = encodeMessage(e)
-	}
-	return insertMany(ctx, coll, docs, ordered)
-}
-
 // ---- MongoDB ----
 
 // indexed reads with ranges and indexes.

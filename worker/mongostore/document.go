@@ -40,11 +40,13 @@ func hashOf(body []byte) hash {
 	return hash(sum[:16])
 }
 
-// encodeMessage returns the document of a message with its attempted number.
-func encodeMessage(e *entry) bson.Raw {
-	const overhead = 160 // bytes of names, lengths, hash and numbers, rounded up
+// messageOverhead is the most bytes of a message's document beside its conversation id,
+// clientMsgId and body: names, lengths, the sender of at most 384 bytes, hash, numbers.
+const messageOverhead = 512
+
+// appendMessage appends the document of a message with its attempted number.
+func appendMessage(b []byte, e *entry) []byte {
 	m := e.msg
-	b := make([]byte, 0, overhead+len(m.Conv)+len(m.CID)+len(m.Body))
 	at, b := bsoncore.AppendDocumentStart(b)
 	b = bsoncore.AppendStringElement(b, fieldID, messageID(m.Conv, e.seq))
 	b = bsoncore.AppendStringElement(b, fieldFrom, m.From.Token())
@@ -53,8 +55,7 @@ func encodeMessage(e *entry) bson.Raw {
 	b = bsoncore.AppendBinaryElement(b, fieldBody, bson.TypeBinaryGeneric, m.Body)
 	b = bsoncore.AppendBinaryElement(b, fieldHash, bson.TypeBinaryGeneric, e.hash[:])
 	b = bsoncore.AppendInt64Element(b, fieldTS, m.TS)
-	b, _ = bsoncore.AppendDocumentEnd(b, at) // at is the start of this very document
-	return bson.Raw(b)
+	return closeDocument(b, at)
 }
 
 // messageDoc is a message as it is read.

@@ -47,17 +47,17 @@ func insertMany(ctx context.Context, coll *mongo.Collection, docs []any, ordered
 	return refusals(err)
 }
 
-// refusals reads the answer to an insertMany.
+// refusals reads the answer to an insert.
 func refusals(err error) ([]refusal, error) {
 	if err == nil {
 		return nil, nil
 	}
-	var bulk mongo.BulkWriteException
-	if !errors.As(err, &bulk) || bulk.WriteConcernError != nil || len(bulk.WriteErrors) == 0 {
+	failed, uncommitted := writeErrors(err)
+	if uncommitted || len(failed) == 0 {
 		return nil, fmt.Errorf("insert: %w", err)
 	}
-	out := make([]refusal, 0, len(bulk.WriteErrors))
-	for _, we := range bulk.WriteErrors {
+	out := make([]refusal, 0, len(failed))
+	for _, we := range failed {
 		switch {
 		case we.Code == codeDuplicate:
 			out = append(out, refusal{index: we.Index, dup: keyOf(we.Raw)})
@@ -68,6 +68,23 @@ func refusals(err error) ([]refusal, error) {
 		}
 	}
 	return out, nil
+}
+
+// writeErrors returns what an error says of single documents, and whether there is a
+// write-concern error beside.
+func writeErrors(err error) (failed []mongo.WriteError, uncommitted bool) {
+	var one mongo.WriteException
+	if errors.As(err, &one) {
+		return one.WriteErrors, one.WriteConcernError != nil
+	}
+	var bulk mongo.BulkWriteException
+	if errors.As(err, &bulk) {
+		for _, we := range bulk.WriteErrors {
+			failed = append(failed, we.WriteError)
+		}
+		return failed, bulk.WriteConcernError != nil
+	}
+	return nil, false
 }
 
 // keyOf tells which key a duplicate-key error is about. MongoDB says it in keyPattern.

@@ -66,7 +66,7 @@ func TestDocumentIsReadAsItWasWritten(t *testing.T) {
 	body := []byte("[[1],{\"$a.b\":\"\x00\"}]")
 	m := messaging.NewMessage{Conv: "d:a:b", From: userid.MustParse("ä/*"), CID: "c", Type: 1001, Body: body, TS: 1<<41 + 1}
 	e := &entry{msg: &m, hash: hashOf(body), seq: 17}
-	raw := encodeMessage(e)
+	raw := bson.Raw(appendMessage(nil, e))
 	if err := raw.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -184,5 +184,71 @@ func TestCursor(t *testing.T) {
 		if _, ok := parseCursor(bad); ok {
 			t.Errorf("%q is taken for a cursor", bad)
 		}
+	}
+}
+
+func TestInsertCommand(t *testing.T) {
+	var entries []*entry
+	for i := range 12 {
+		m := messaging.NewMessage{Conv: "k", From: userid.MustParse("u"), CID: strconv.Itoa(i), Body: []byte{byte(i)}}
+		entries = append(entries, &entry{msg: &m, seq: int64(i + 1)})
+	}
+	raw := bson.Raw(appendInsert(nil, "messages", entries, true))
+	if err := raw.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	var cmd struct {
+		Insert  string `bson:"insert"`
+		Ordered bool   `bson:"ordered"`
+		Concern struct {
+			W string `bson:"w"`
+			J bool   `bson:"j"`
+		} `bson:"writeConcern"`
+		Documents []messageDoc `bson:"documents"`
+	}
+	if err := bson.Unmarshal(raw, &cmd); err != nil {
+		t.Fatal(err)
+	}
+	if cmd.Insert != "messages" || !cmd.Ordered || cmd.Concern.W != "majority" || !cmd.Concern.J || len(cmd.Documents) != len(entries) {
+		t.Fatalf("command is %+v", cmd)
+	}
+	for i, d := range cmd.Documents {
+		if d.CID != strconv.Itoa(i) || d.ID != messageID("k", int64(i+1)) {
+			t.Errorf("document %d is %+v", i, d)
+		}
+	}
+}
+
+func TestCommandsAreCut(t *testing.T) {
+	of := func(sizes ...int) (entries []*entry) {
+		for _, n := range sizes {
+			entries = append(entries, &entry{msg: &messaging.NewMessage{Conv: "k", Body: make([]byte, n)}})
+		}
+		return entries
+	}
+	const mib = 1 << 20
+	for i, c := range []struct {
+		entries []*entry
+		want    int
+	}{
+		{of(1, 1, 1), 3}, {of(15*mib, 1), 1}, {of(1, 15*mib), 1}, {of(3*mib, 3*mib, 3*mib), 2}, {of(15 * mib), 1},
+	} {
+		if got := fitting(c.entries); got != c.want {
+			t.Errorf("%d: %d entries fit, want %d", i, got, c.want)
+		}
+	}
+}
+
+// BenchmarkInsertCommand is the client's own share of a commit of 200 messages.
+func BenchmarkInsertCommand(b *testing.B) {
+	var entries []*entry
+	for i := range 200 {
+		m := messaging.NewMessage{Conv: "d:alice:bob" + strconv.Itoa(i), From: userid.MustParse("alice"), CID: "0b0e0f5a-3f0c-4c53-8f4e-" + strconv.Itoa(i), Body: make([]byte, 120)}
+		entries = append(entries, &entry{msg: &m, seq: int64(i + 1)})
+	}
+	buf := make([]byte, 0, 1<<20)
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = appendInsert(buf[:0], "messages", entries, false)
 	}
 }

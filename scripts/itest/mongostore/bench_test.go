@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"golang.org/x/sys/unix"
+
 	"github.com/wirepost/wirepost/scripts/servers"
 	"github.com/wirepost/wirepost/worker/messaging"
 )
@@ -15,6 +18,40 @@ import (
 func benchBoth(b *testing.B, bench func(b *testing.B, uri string)) {
 	b.Run("mongodb", func(b *testing.B) { bench(b, servers.Mongo(b)) })
 	b.Run("ferretdb", func(b *testing.B) { bench(b, servers.Ferret(b)) })
+}
+
+// cpu is the processor time of this process and of the store's server, in microseconds;
+// FerretDB's is part of this process.
+type cpu struct{ client, server float64 }
+
+func cpuNow(b *testing.B, uri string) (c cpu) {
+	b.Helper()
+	var ru unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &ru); err != nil {
+		b.Fatal(err)
+	}
+	c.client = float64(ru.Utime.Nano()+ru.Stime.Nano()) / 1000
+	var status struct {
+		Extra struct {
+			User   int64 `bson:"user_time_us"`
+			System int64 `bson:"system_time_us"`
+		} `bson:"extra_info"`
+	}
+	err := database(b, uri).RunCommand(b.Context(), bson.D{{Key: "serverStatus", Value: 1}}).Decode(&status)
+	if err == nil {
+		c.server = float64(status.Extra.User + status.Extra.System)
+	}
+	return c
+}
+
+// report adds rates and processor time per message to a benchmark's line.
+func report(b *testing.B, uri string, since cpu, msgs int) {
+	b.Helper()
+	took := b.Elapsed().Seconds()
+	now := cpuNow(b, uri)
+	b.ReportMetric(float64(msgs)/took, "msgs/s")
+	b.ReportMetric((now.client-since.client)/float64(msgs), "client-µs/msg")
+	b.ReportMetric((now.server-since.server)/float64(msgs), "server-µs/msg")
 }
 
 var benchCID atomic.Int64
@@ -41,16 +78,14 @@ func BenchmarkAppend(b *testing.B) {
 				for warm := 0; warm < c.convs; warm += 500 {
 					appendAll(b, s, batchOf(min(500, c.convs), c.convs)...)
 				}
+				start := cpuNow(b, uri)
 				b.ResetTimer()
 				for range b.N {
-					b.StopTimer()
-					batch := batchOf(c.size, c.convs)
-					b.StartTimer()
-					if _, err := s.Append(b.Context(), batch); err != nil {
+					if _, err := s.Append(b.Context(), batchOf(c.size, c.convs)); err != nil {
 						b.Fatal(err)
 					}
 				}
-				b.ReportMetric(float64(c.size*b.N)/b.Elapsed().Seconds(), "msgs/s")
+				report(b, uri, start, c.size*b.N)
 			})
 		}
 	})
@@ -65,6 +100,7 @@ func BenchmarkAppendLanes(b *testing.B) {
 			appendAll(b, s, batchOf(500, 5000)...)
 		}
 		b.SetParallelism(4)
+		start := cpuNow(b, uri)
 		b.ResetTimer()
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
@@ -74,7 +110,7 @@ func BenchmarkAppendLanes(b *testing.B) {
 				}
 			}
 		})
-		b.ReportMetric(float64(size*b.N)/b.Elapsed().Seconds(), "msgs/s")
+		report(b, uri, start, size*b.N)
 	})
 }
 
