@@ -7,7 +7,7 @@ import (
 )
 
 // Event is one of Message, Connected, Synced, Disconnected, Stored, Refused, Notice,
-// Skipped. New kinds may be added: a type switch ignores what it does not know.
+// Skipped, Pushed. New kinds may be added: a type switch ignores what it does not know.
 type Event interface{ event() }
 
 // Message is a stored message of a conversation of the user, own ones included. Each
@@ -72,6 +72,15 @@ type Skipped struct {
 	From, To int64
 }
 
+// Pushed is a frame of an application's service (bizType 1000 and above) that belongs to
+// no conversation. It is in no history, and may come twice.
+type Pushed struct {
+	From    string
+	BizType int
+	BizOp   int
+	Body    json.RawMessage
+}
+
 func (Message) event()      {}
 func (Connected) event()    {}
 func (Synced) event()       {}
@@ -80,6 +89,7 @@ func (Stored) event()       {}
 func (Refused) event()      {}
 func (Notice) event()       {}
 func (Skipped) event()      {}
+func (Pushed) event()       {}
 
 // Result is where a send was stored.
 type Result struct {

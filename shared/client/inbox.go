@@ -59,7 +59,11 @@ func (cv *conversation) hole() bool { return cv.next <= cv.seen }
 // baseline reports whether the ends of the conversations are not known yet.
 func (in *inbox) baseline() bool { return in.fresh }
 
-// business deals with a frame of msgType 3: a refusal, a reply, or a stored message.
+// firstOfApplications: lower values of bizType belong to the project.
+const firstOfApplications = 1000
+
+// business deals with a frame of msgType 3: a refusal, a reply, a stored message, or
+// something of a service.
 func (c *Client) business(m *protocol.Message) {
 	switch {
 	case m.ReqID != "" && c.asks.open[m.ReqID] != nil:
@@ -69,6 +73,8 @@ func (c *Client) business(m *protocol.Message) {
 	case m.ConvID != "" && m.Seq > 0:
 		c.settle(m)
 		c.ingest(m)
+	case m.BizType >= firstOfApplications:
+		c.queue.push(Pushed{From: m.SendUserID, BizType: m.BizType, BizOp: m.BizOptModule, Body: m.MsgBody})
 	}
 }
 

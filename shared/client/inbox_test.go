@@ -381,3 +381,17 @@ func TestTokenOfAResumedLoginIsNotSaved(t *testing.T) {
 		}
 	})
 }
+
+// A frame of a service moves the position as every other, and no cursor.
+func TestPushedByAService(t *testing.T) {
+	start(t, Options{}, func(r *rig) {
+		p := ready(r)
+		p.send(protocol.Message{Resume: "t1", MsgType: protocol.Business, BizType: 1000, BizOptModule: 2, MsgBody: json.RawMessage(`"news"`)})
+		if ev := event[Pushed](r); ev.BizType != 1000 || ev.BizOp != 2 || string(ev.Body) != `"news"` {
+			t.Errorf("got %+v", ev)
+		}
+		if st := r.c.State(); st.Resume != "t1" || len(st.Cursors) != 0 {
+			t.Errorf("state %+v", st)
+		}
+	})
+}

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -15,8 +14,6 @@ import (
 
 // requestTimeout is how long a reply is awaited before the request is sent again.
 const requestTimeout = 10 * time.Second
-
-var errDisconnected = errors.New("connection lost before the reply")
 
 // request is a question to the gateway's services. They only read, so it is repeated
 // freely.

@@ -57,12 +57,12 @@ func document(t *testing.T) string {
 }
 
 var (
-	rowCell = regexp.MustCompile("(?m)^\\| (\\d+) \\| `([A-Z][A-Za-z]+)` \\|(.*)$")             // number, name
-	limit   = regexp.MustCompile("(?m)^\\| `([A-Z][A-Za-z]+)` \\| (\\d+) \\|")                  // name, number
-	opCell  = regexp.MustCompile("(\\d+) `(Op[A-Z][A-Za-z]+)`")                                 // number, name
-	field   = regexp.MustCompile("(?m)^\\| `([a-zA-Z]+)` \\|")                                  // first cell
-	example = regexp.MustCompile("(?s)```json\\s*(.*?)```")                                     // one message each
-	anyRow  = regexp.MustCompile("(?m)^\\| (\\d+)(?:, (\\d+))? \\|[^|]*\\| (yes|no)(?:,| \\|)") // close codes without a name too
+	rowCell = regexp.MustCompile("(?m)^\\| (\\d+) \\| `([A-Z][A-Za-z]+)` \\|(.*)$")       // number, name
+	limit   = regexp.MustCompile("(?m)^\\| `([A-Z][A-Za-z]+)` \\| (\\d+) \\|")            // name, number
+	opCell  = regexp.MustCompile("(\\d+) `(Op[A-Z][A-Za-z]+)`")                           // number, name
+	field   = regexp.MustCompile("(?m)^\\| `([a-zA-Z]+)` \\|")                            // first cell
+	example = regexp.MustCompile("(?s)```json\\s*(.*?)```")                               // one message each
+	anyRow  = regexp.MustCompile(`(?m)^\| (\d+)(?:, (\d+))? \|[^|]*\| (yes|no)(?:,| \|)`) // close codes without a name too
 )
 
 // Every constant is in the document with its value, and the document knows no other.
