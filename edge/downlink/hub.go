@@ -26,11 +26,13 @@ type hub struct {
 	box   mailbox
 
 	// Owned by run.
-	life    context.Context
-	shards  []*shard // by number; nil for those of other hubs
-	held    int      // bytes in holds
-	clogged bool     // live was full: frames may have been dropped
-	probers sync.WaitGroup
+	life     context.Context
+	shards   []*shard // by number; nil for those of other hubs
+	held     int      // bytes in holds
+	holdMost int      // holdFrames
+	asked    uint64   // counts jobs that users wait for
+	clogged  bool     // live was full: frames may have been dropped
+	probers  sync.WaitGroup
 }
 
 type letterKind uint8
@@ -90,7 +92,7 @@ func (b *mailbox) take() []letter {
 }
 
 func newHub(d *Downlink, n int) *hub {
-	h := &hub{d: d, live: make(chan *nats.Msg, liveQueue), shards: make([]*shard, d.cfg.Shards), box: mailbox{wake: make(chan struct{}, 1)}}
+	h := &hub{d: d, holdMost: holdFrames, live: make(chan *nats.Msg, liveQueue), shards: make([]*shard, d.cfg.Shards), box: mailbox{wake: make(chan struct{}, 1)}}
 	for i := n; i < d.cfg.Shards; i += d.cfg.Hubs {
 		h.shards[i] = newShard(h, i)
 	}

@@ -50,7 +50,8 @@ type entry struct {
 type busy struct {
 	joiners int
 	waiting waiting
-	lost    bool // the hold overflowed, or something may have been missed meanwhile
+	asked   uint64 // the id of the job that ends waiting
+	lost    bool   // the hold overflowed, or something may have been missed meanwhile
 	hold    []entry
 	bytes   int
 }
@@ -152,15 +153,15 @@ func (h *hub) accept(sh *shard, u *user, e *entry) {
 			h.pass(u, e)
 		}
 		return
-	case b != nil && b.waiting != forNothing, u.X.pos == 0:
-		h.keep(u, e)
-		return
-	}
-	if e.at.seq <= u.X.pos {
+	case e.at.seq <= u.X.pos:
 		h.d.m.frames[frameLate].Inc()
 		return
 	}
-	sh.high = max(sh.high, e.at.seq)
+	sh.high = max(sh.high, e.at.seq) // also of what is held: a marker below it tells that the stream went back
+	if b != nil && b.waiting != forNothing || u.X.pos == 0 {
+		h.keep(u, e)
+		return
+	}
 	if !h.step(sh, u, e) {
 		h.keep(u, e)
 		return
@@ -180,8 +181,7 @@ func (h *hub) step(sh *shard, u *user, e *entry) bool {
 		h.repair(sh, u)
 		return false
 	case e.prev == 0 && !e.checked: // its predecessor was evicted, or never was
-		u.X.wait().waiting = forCheck
-		sh.pending = append(sh.pending, job{kind: check, user: u.ID, from: pos, upto: e.at.seq, gen: sh.gen})
+		h.ask(sh, u, forCheck, job{kind: check, from: pos, upto: e.at.seq})
 		return false
 	}
 	u.X.pos = e.at.seq
@@ -190,15 +190,42 @@ func (h *hub) step(sh *shard, u *user, e *entry) bool {
 
 // repair asks for everything behind the lowest position of the user's receivers.
 func (h *hub) repair(sh *shard, u *user) {
+	h.ask(sh, u, forRepair, job{kind: repair, from: lowest(u)})
+}
+
+// ask lets a user wait for a job, and for no other: one that was asked for in an earlier
+// life of the user, or of the stream, answers nothing.
+func (h *hub) ask(sh *shard, u *user, w waiting, j job) {
 	b := u.X.wait()
-	b.waiting = forRepair
-	from := u.X.pos
+	h.asked++
+	b.waiting, b.asked = w, h.asked
+	j.user, j.id = u.ID, h.asked
+	sh.pending = append(sh.pending, j)
+}
+
+// answered returns the user who waits for j, if he still does.
+func (h *hub) answered(sh *shard, j *job) *user {
+	u := sh.users.Get(j.user)
+	if u == nil || u.X.gen != sh.gen {
+		return nil
+	}
+	b := u.X.busy
+	if b == nil || b.waiting == forNothing || b.asked != j.id {
+		return nil
+	}
+	b.waiting = forNothing
+	return u
+}
+
+// lowest is the position up to which every receiver that does not join has everything.
+func lowest(u *user) uint64 {
+	low := u.X.pos
 	for i := range u.Len() {
 		if s := u.At(i); !s.Joining {
-			from = min(from, s.Last)
+			low = min(low, s.Last)
 		}
 	}
-	sh.pending = append(sh.pending, job{kind: repair, user: u.ID, from: from, gen: sh.gen})
+	return low
 }
 
 // deliver hands e to all receivers that are behind it and do not join.
@@ -260,7 +287,7 @@ func (h *hub) keep(u *user, e *entry) {
 	if b.lost {
 		return
 	}
-	if len(b.hold) == holdFrames || b.bytes+len(e.raw) > holdBytes || h.held+len(e.raw) > hubHoldBytes {
+	if len(b.hold) >= h.holdMost || b.bytes+len(e.raw) > holdBytes || h.held+len(e.raw) > hubHoldBytes {
 		h.d.m.overflows.Inc()
 		h.spoil(b)
 		return
@@ -309,12 +336,9 @@ func (h *hub) flush(sh *shard, u *user) {
 		switch {
 		case e.at.in != sh.in:
 			continue // of an incarnation that is gone; see touch
-		case e.at.seq > u.X.pos:
-			sh.high = max(sh.high, e.at.seq)
-			if !h.step(sh, u, e) {
-				h.worked(b, i)
-				return
-			}
+		case e.at.seq > u.X.pos && !h.step(sh, u, e):
+			h.worked(b, i)
+			return
 		}
 		h.deliver(u, e)
 	}

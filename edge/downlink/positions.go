@@ -29,19 +29,13 @@ func (h *hub) touch(sh *shard, u *user) {
 	if b == nil {
 		return
 	}
-	b.waiting, b.lost = forNothing, false
-	old := b.hold
-	b.hold = nil
-	for i := range old { // of the old incarnation: they come without a token now
-		e := &old[i]
-		h.held -= len(e.raw)
-		b.bytes -= len(e.raw)
-		if e.at.in == sh.in && e.at.seq > sh.base {
-			h.keep(u, e)
-		} else {
-			h.pass(u, e)
-		}
+	// What is held may be of either time: it goes out without a token, and is read again
+	// for those who join.
+	for i := range b.hold {
+		h.pass(u, &b.hold[i])
 	}
+	h.spoil(b)
+	b.waiting, b.lost = forNothing, b.joiners > 0
 	h.flush(sh, u)
 }
 
@@ -158,15 +152,14 @@ func (h *hub) proven(r *round, res *results) {
 
 // repaired hands over what was missed.
 func (h *hub) repaired(sh *shard, o *outcome, to uint64) {
-	u := sh.users.Get(o.job.user)
-	if u == nil || o.job.gen != sh.gen {
+	u := h.answered(sh, &o.job)
+	if u == nil {
 		return
 	}
-	b := u.X.busy
-	if b == nil || b.waiting != forRepair {
+	if lowest(u) < o.job.from { // somebody joined behind it meanwhile
+		h.repair(sh, u)
 		return
 	}
-	b.waiting = forNothing
 	if o.why != resumedOK {
 		h.lose(sh, u, o.frames, to)
 	} else {
@@ -181,24 +174,18 @@ func (h *hub) repaired(sh *shard, o *outcome, to uint64) {
 
 // checked: nothing was evicted between the position and the held frame, or it was.
 func (h *hub) checked(sh *shard, o *outcome) {
-	u := sh.users.Get(o.job.user)
-	if u == nil || o.job.gen != sh.gen {
+	u := h.answered(sh, &o.job)
+	if u == nil {
 		return
 	}
-	b := u.X.busy
-	if b == nil || b.waiting != forCheck {
-		return
-	}
-	b.waiting = forNothing
-	if o.why == resumedOK {
-		for i := range b.hold {
-			if b.hold[i].at.seq == o.job.upto {
-				b.hold[i].checked = true
-			}
-		}
-	} else {
+	if o.why != resumedOK {
 		h.repair(sh, u) // reads what is left of it, and knows what is not
 		return
+	}
+	for i := range u.X.busy.hold {
+		if e := &u.X.busy.hold[i]; e.at.seq == o.job.upto {
+			e.checked = true
+		}
 	}
 	h.flush(sh, u)
 }

@@ -108,9 +108,9 @@ const (
 type job struct {
 	kind jobKind
 	user userid.ID
-	from uint64 // of repair and check: the position
+	from uint64 // the position
 	upto uint64 // of check: what a replica must know to answer
-	gen  uint32 // of repair and check
+	id   uint64 // of repair and check, see hub.ask
 
 	// Of join.
 	receiver Receiver
