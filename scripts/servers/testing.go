@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/connstring"
 )
 
 // NATS starts a nats-server that is shut down at the test's end. Its log is shown when
@@ -171,19 +171,20 @@ func skipWithout(t testing.TB, err error) {
 	t.Fatal(err)
 }
 
-// database adds a database of a random name to an address.
+// database names a database of a random name in an address, which may hold several hosts.
 func database(t testing.TB, base string) string {
 	t.Helper()
-	u, err := url.Parse(base)
-	if err != nil {
-		t.Fatal(err)
+	scheme, rest, found := strings.Cut(base, "://")
+	if !found {
+		t.Fatalf("%q is no address of a MongoDB server", base)
 	}
-	u.Path = "/wp_" + strings.ToLower(rand.Text()[:12])
-	return u.String()
+	rest, query, _ := strings.Cut(rest, "?")
+	hosts, _, _ := strings.Cut(rest, "/")
+	return scheme + "://" + hosts + "/wp_" + strings.ToLower(rand.Text()[:12]) + "?" + query
 }
 
 func dropDatabase(t testing.TB, uri string) {
-	u, err := url.Parse(uri)
+	cs, err := connstring.ParseAndValidate(uri)
 	if err != nil {
 		t.Error(err)
 		return
@@ -193,7 +194,7 @@ func dropDatabase(t testing.TB, uri string) {
 	client, err := mongo.Connect(options.Client().ApplyURI(uri))
 	if err == nil {
 		defer func() { _ = client.Disconnect(ctx) }()
-		err = client.Database(strings.TrimPrefix(u.Path, "/")).Drop(ctx)
+		err = client.Database(cs.Database).Drop(ctx)
 	}
 	if err != nil {
 		t.Errorf("drop the test's database: %v", err)
