@@ -41,7 +41,7 @@ func (h *hub) subscribe(sh *shard, id userid.ID) (*user, error) {
 		id = own // the same id; its string is a part of the subject's
 	}
 	u := sh.users.Add(id)
-	u.X = perUser{sub: sub, gen: sh.gen}
+	u.X = perUser{sub: sub, gen: sh.life.gen}
 	return u, nil
 }
 

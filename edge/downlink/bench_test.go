@@ -30,7 +30,7 @@ func BenchmarkLive(b *testing.B) {
 			h := newHub(d, 0)
 			name := stream.DownName{Shards: 1, Epoch: "k3x9", Shard: 0}
 			sh := h.shards[0]
-			sh.name, sh.in = name.String(), NewToken("k3x9", 0, 1).in
+			sh.life.name, sh.life.in = name.String(), NewToken("k3x9", 0, 1).in
 			const n = 1024
 			msgs := make([]*nats.Msg, n)
 			out := &sink{}
@@ -43,7 +43,7 @@ func BenchmarkLive(b *testing.B) {
 					u.At(k).Receiver = out
 				}
 				msgs[i] = &nats.Msg{Subject: subject.Live(0, id), Data: make([]byte, 200), Header: nats.Header{
-					hStream: {sh.name}, hSequence: {"0"}, hLast: {"1"},
+					hStream: {sh.life.name}, hSequence: {"0"}, hLast: {"1"},
 				}}
 				copy(msgs[i].Data, `{"msgType":3}`)
 			}

@@ -99,14 +99,14 @@ func (h *hub) frame(m *nats.Msg) {
 func (h *hub) entryOf(sh *shard, m *nats.Msg) (e entry, stored bool) {
 	e = entry{raw: m.Data, target: targetOf(m), unsent: !sendable(m.Data)}
 	if e.unsent {
-		h.d.m.bad.Inc()
+		h.d.m.events[evBad].Inc()
 	}
 	name, seq := first(m, hStream), number(m, hSequence)
 	if name == "" || seq == 0 {
 		return e, false
 	}
 	e.prev = number(m, hLast)
-	if name == sh.name {
+	if name == sh.life.name {
 		e.at = sh.token(seq)
 		return e, true
 	}
@@ -144,7 +144,7 @@ func number(m *nats.Msg, key string) uint64 {
 func (h *hub) accept(sh *shard, u *user, e *entry) {
 	b := u.X.busy
 	switch {
-	case e.at.in != sh.in: // another incarnation: the next marker tells which one lives
+	case e.at.in != sh.life.in: // another incarnation: the next marker tells which one lives
 		h.d.m.frames[frameForeign].Inc()
 		sh.probe = sh.probe || time.Since(sh.marked) > foreignProbe
 		if b != nil {
@@ -157,7 +157,7 @@ func (h *hub) accept(sh *shard, u *user, e *entry) {
 		h.d.m.frames[frameLate].Inc()
 		return
 	}
-	sh.high = max(sh.high, e.at.seq) // also of what is held: a marker below it tells that the stream went back
+	sh.life.high = max(sh.life.high, e.at.seq) // also of what is held: a marker below it tells that the stream went back
 	if b != nil && b.waiting != forNothing || u.X.pos == 0 {
 		h.keep(u, e)
 		return
@@ -177,7 +177,7 @@ func (h *hub) accept(sh *shard, u *user, e *entry) {
 func (h *hub) step(sh *shard, u *user, e *entry) bool {
 	switch pos := u.X.pos; {
 	case e.prev > pos:
-		h.d.m.gaps.Inc()
+		h.d.m.events[evGap].Inc()
 		h.repair(sh, u)
 		return false
 	case e.prev == 0 && !e.checked: // its predecessor was evicted, or never was
@@ -206,7 +206,7 @@ func (h *hub) ask(sh *shard, u *user, w waiting, j job) {
 // answered returns the user who waits for j, if he still does.
 func (h *hub) answered(sh *shard, j *job) *user {
 	u := sh.users.Get(j.user)
-	if u == nil || u.X.gen != sh.gen {
+	if u == nil || u.X.gen != sh.life.gen {
 		return nil
 	}
 	b := u.X.busy
@@ -288,7 +288,7 @@ func (h *hub) keep(u *user, e *entry) {
 		return
 	}
 	if len(b.hold) >= h.holdMost || b.bytes+len(e.raw) > holdBytes || h.held+len(e.raw) > hubHoldBytes {
-		h.d.m.overflows.Inc()
+		h.d.m.events[evOverflow].Inc()
 		h.spoil(b)
 		return
 	}
@@ -334,7 +334,7 @@ func (h *hub) flush(sh *shard, u *user) {
 	for i := range hold {
 		e := &hold[i]
 		switch {
-		case e.at.in != sh.in:
+		case e.at.in != sh.life.in:
 			continue // of an incarnation that is gone; see touch
 		case e.at.seq > u.X.pos && !h.step(sh, u, e):
 			h.worked(b, i)

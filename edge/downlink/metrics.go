@@ -55,30 +55,58 @@ const (
 	failures
 )
 
+// event is anything else that is counted.
+type event int
+
+const (
+	evBad event = iota
+	evGap
+	evRepaired
+	evLost
+	evOverflow
+	evSweep
+	evSweptBehind
+	evEpoch
+	evResync
+	evStale
+	evReadError
+	evMarkRetry
+	events
+)
+
+var eventTexts = [events]struct{ name, help string }{
+	evBad:         {"bad_payloads_total", "Downlink frames that are no JSON object and were not sent."},
+	evGap:         {"gaps_total", "Holes that a live frame showed in a user's frames."},
+	evRepaired:    {"repaired_frames_total", "Frames that were read from the stream because they did not come live."},
+	evLost:        {"lost_ranges_total", "Users whose missed frames could not be read; they are told to sync."},
+	evOverflow:    {"hold_overflows_total", "Times that frames waiting for a position did not fit and were read again."},
+	evSweep:       {"sweeps_total", "Sweeps over all users of a shard."},
+	evSweptBehind: {"swept_behind_total", "Users that a sweep found behind the stream."},
+	evEpoch:       {"epochs_total", "Times a shard's stream began anew or went back."},
+	evResync:      {"resyncs_total", "Users that were told to sync."},
+	evStale:       {"stale_answers_total", "Direct gets that a replica answered which was behind, and that were repeated."},
+	evReadError:   {"read_errors_total", "Direct gets that failed and were repeated."},
+	evMarkRetry:   {"marker_retries_total", "Markers that were not answered and were repeated."},
+}
+
 type metrics struct {
 	resumes      [resumeResults]prometheus.Counter
 	frames       [frameFates]prometheus.Counter
 	disturbed    [disturbances]prometheus.Counter
 	attachFailed [failures]prometheus.Counter
+	events       [events]prometheus.Counter
+	marks        prometheus.Histogram
+	held, queued prometheus.Gauge
 
-	bad, gaps, repaired, lost, overflows prometheus.Counter
-	sweeps, sweptBehind, epochs, resyncs prometheus.Counter
-	stale, readErrors, markRetries       prometheus.Counter
-	marks                                prometheus.Histogram
-	held, queued, users                  prometheus.Gauge
+	users prometheus.Gauge
 
 	mu     sync.Mutex
-	perHub map[*hub]int
+	perHub map[*hub]int // its share of users
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{perHub: map[*hub]int{}}
 	var all []prometheus.Collector
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "wirepost_edge_downlink_" + name, Help: help})
-		all = append(all, c)
-		return c
-	}
 	gauge := func(name, help string) prometheus.Gauge {
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "wirepost_edge_downlink_" + name, Help: help})
 		all = append(all, g)
@@ -95,18 +123,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	vec("frames_total", "fate", "Downlink frames, by what became of them.", frameNames[:], m.frames[:])
 	vec("disturbances_total", "cause", "Times at which all positions were proven out of turn, by cause.", disturbedNames[:], m.disturbed[:])
 	vec("attach_failed_total", "reason", "Receivers that could not be attached, by reason.", []string{"too_many", "not_ready"}, m.attachFailed[:])
-	m.bad = counter("bad_payloads_total", "Downlink frames that are no JSON object and were not sent.")
-	m.gaps = counter("gaps_total", "Holes that a live frame showed in a user's frames.")
-	m.repaired = counter("repaired_frames_total", "Frames that were read from the stream because they did not come live.")
-	m.lost = counter("lost_ranges_total", "Users whose missed frames could not be read; they are told to sync.")
-	m.overflows = counter("hold_overflows_total", "Times that frames waiting for a position did not fit and were read again.")
-	m.sweeps = counter("sweeps_total", "Sweeps over all users of a shard.")
-	m.sweptBehind = counter("swept_behind_total", "Users that a sweep found behind the stream.")
-	m.epochs = counter("epochs_total", "Times a shard's stream began anew or went back.")
-	m.resyncs = counter("resyncs_total", "Users that were told to sync.")
-	m.stale = counter("stale_answers_total", "Direct gets that a replica answered which was behind, and that were repeated.")
-	m.readErrors = counter("read_errors_total", "Direct gets that failed and were repeated.")
-	m.markRetries = counter("marker_retries_total", "Markers that were not answered and were repeated.")
+	for i, e := range eventTexts {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "wirepost_edge_downlink_" + e.name, Help: e.help})
+		all = append(all, c)
+		m.events[i] = c
+	}
 	m.marks = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "wirepost_edge_downlink_marker_seconds", Help: "Time until a marker was answered, retries included.",
 		Buckets: []float64{.0005, .001, .002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15},

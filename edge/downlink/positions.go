@@ -13,16 +13,16 @@ const (
 // touch brings a user into the current incarnation: positions begin at its base, live
 // receivers are owed the news. Every access to a user begins with it.
 func (h *hub) touch(sh *shard, u *user) {
-	if u.X.gen == sh.gen {
+	if u.X.gen == sh.life.gen {
 		return
 	}
-	u.X.gen = sh.gen
+	u.X.gen = sh.life.gen
 	if u.X.pos != 0 {
-		u.X.pos = sh.base
+		u.X.pos = sh.life.base
 	}
 	for i := range u.Len() {
 		if s := u.At(i); !s.Joining {
-			s.Last, s.Owed = sh.base, true
+			s.Last, s.Owed = sh.life.base, true
 		}
 	}
 	b := u.X.busy
@@ -43,26 +43,26 @@ func (h *hub) touch(sh *shard, u *user) {
 func (h *hub) marked(r *round, m mark) {
 	sh := h.shards[r.shard]
 	sh.marked = time.Now()
-	if m.late && sh.name != "" && sh.marked.Sub(sh.late) > lateEvery {
+	if m.late && sh.life.name != "" && sh.marked.Sub(sh.late) > lateEvery {
 		sh.late = sh.marked
 		h.d.m.disturbed[disturbedLate].Inc()
 		h.startSweep(sh, sh.marked)
 	}
 	if m.same {
-		sh.high = max(sh.high, m.seq)
+		sh.life.high = max(sh.life.high, m.seq)
 		return
 	}
-	known := sh.name != ""
-	sh.name = m.name
-	sh.in = unique.Make(incarnation{epoch: m.down.Epoch, shard: m.down.Shard})
-	seen := sh.high
-	sh.base, sh.high = m.seq, m.seq
+	known := sh.life.name != ""
+	sh.life.name = m.name
+	sh.life.in = unique.Make(incarnation{epoch: m.down.Epoch, shard: m.down.Shard})
+	seen := sh.life.high
+	sh.life.base, sh.life.high = m.seq, m.seq
 	sh.sweep.due = sh.marked.Add(h.d.cfg.SweepEvery)
 	if !known {
 		return
 	}
-	sh.gen++
-	h.d.m.epochs.Inc()
+	sh.life.gen++
+	h.d.m.events[evEpoch].Inc()
 	h.d.cfg.Log.Warn("downlink shard began anew, all its clients are told to sync", "stream", m.name, "at", m.seq, "seen", seen)
 	sh.owed.start(sh.users.Len())
 }
@@ -84,7 +84,7 @@ func (h *hub) resync(sh *shard, n int) {
 			}
 		}
 		if told {
-			h.d.m.resyncs.Inc()
+			h.d.m.events[evResync].Inc()
 			n--
 		}
 	}
@@ -93,7 +93,7 @@ func (h *hub) resync(sh *shard, n int) {
 // lose notes that frames up to the marker may be lost for good. Positions go there, what
 // is left of them is handed over without a token.
 func (h *hub) lose(sh *shard, u *user, left []entry, to uint64) {
-	h.d.m.lost.Inc()
+	h.d.m.events[evLost].Inc()
 	for i := range u.Len() {
 		if s := u.At(i); !s.Joining {
 			s.Owed = true
@@ -137,7 +137,7 @@ func (h *hub) proven(r *round, res *results) {
 			h.checked(sh, o)
 		}
 	}
-	if res.swept != nil && r.gen == sh.gen {
+	if res.swept != nil && r.gen == sh.life.gen {
 		for i := range res.swept {
 			h.swept(sh, &res.swept[i], res)
 		}
@@ -164,7 +164,7 @@ func (h *hub) repaired(sh *shard, o *outcome, to uint64) {
 		h.lose(sh, u, o.frames, to)
 	} else {
 		for i := range o.frames {
-			h.d.m.repaired.Inc()
+			h.d.m.events[evRepaired].Inc()
 			h.deliver(u, &o.frames[i])
 		}
 		h.advance(sh, u, to)
@@ -205,10 +205,10 @@ func (h *hub) startSweep(sh *shard, now time.Time) {
 		sh.sweep.every = h.d.cfg.SweepEvery
 	}
 	sh.sweep.due = now.Add(sh.sweep.every)
-	if sh.name == "" || sh.users.Len() == 0 {
+	if sh.life.name == "" || sh.users.Len() == 0 {
 		return
 	}
-	h.d.m.sweeps.Inc()
+	h.d.m.events[evSweep].Inc()
 	sh.sweep.start(sh.users.Len())
 }
 
@@ -234,7 +234,7 @@ func (h *hub) sweepInto(sh *shard, r *round, n int) {
 // swept works one user of a sweep.
 func (h *hub) swept(sh *shard, w *sweptUser, res *results) {
 	u := sh.users.Get(w.user)
-	if u == nil || u.X.gen != sh.gen || u.X.pos == 0 {
+	if u == nil || u.X.gen != sh.life.gen || u.X.pos == 0 {
 		return
 	}
 	if b := u.X.busy; b != nil && b.waiting != forNothing {
@@ -243,7 +243,7 @@ func (h *hub) swept(sh *shard, w *sweptUser, res *results) {
 	}
 	switch {
 	case w.last > u.X.pos: // a live frame is on its way, or was lost
-		h.d.m.sweptBehind.Inc()
+		h.d.m.events[evSweptBehind].Inc()
 		h.repair(sh, u)
 	case w.last == 0 && res.first > u.X.pos+1:
 		h.lose(sh, u, nil, res.to)

@@ -169,7 +169,7 @@ func (p *prober) mark(ctx context.Context) (mark, error) {
 			return mark{}, ctx.Err()
 		}
 		p.health.failing.CompareAndSwap(0, time.Now().UnixNano())
-		p.h.d.m.markRetries.Inc()
+		p.h.d.m.events[evMarkRetry].Inc()
 		if errors.Is(err, errMisfit) {
 			p.health.known.Store(false)
 			p.h.d.cfg.Log.Error("downlink shard cannot be served: edge and workers must agree on the number of shards", "shard", p.shard, "shards", p.h.d.cfg.Shards, "error", err)

@@ -107,9 +107,9 @@ func (r *reader) retry(ctx context.Context, patience time.Duration, try func() e
 			return err
 		}
 		if errors.Is(err, errStale) {
-			r.m.stale.Inc()
+			r.m.events[evStale].Inc()
 		} else {
-			r.m.readErrors.Inc()
+			r.m.events[evReadError].Inc()
 		}
 		if d := time.Since(began); d > patience || d > nobodyFor && errors.Is(err, errNobody) {
 			return fmt.Errorf("%w: %w", errUnread, err)

@@ -39,12 +39,7 @@ type shard struct {
 	n     int
 	users table
 
-	// The stream's incarnation, as the last marker told it.
-	name string                     // of the stream, "" before the first marker
-	in   unique.Handle[incarnation] //
-	gen  uint32                     // counts incarnations, and times a stream went back
-	base uint64                     // where the positions of gen begin
-	high uint64                     // highest sequence seen in gen
+	life life
 
 	pending []job  // for the next round
 	flying  *round // nil when none is under way
@@ -56,6 +51,15 @@ type shard struct {
 	owed   walk // to users who are to be told of a loss
 	health health
 	prober *prober
+}
+
+// life is the stream's incarnation, as the last marker told it.
+type life struct {
+	name string // of the stream, "" before the first marker
+	in   unique.Handle[incarnation]
+	gen  uint32 // counts incarnations, and times a stream went back
+	base uint64 // where the positions of gen begin
+	high uint64 // highest sequence seen in gen
 }
 
 // walk goes down a shard's table, see users.Table.
@@ -93,7 +97,7 @@ func newShard(h *hub, n int) *shard {
 }
 
 // token is the position seq of the current incarnation.
-func (sh *shard) token(seq uint64) Token { return Token{in: sh.in, seq: seq} }
+func (sh *shard) token(seq uint64) Token { return Token{in: sh.life.in, seq: seq} }
 
 // jobKind is what a round does for a user.
 type jobKind uint8
@@ -144,7 +148,7 @@ func (h *hub) kick(sh *shard) {
 	if sh.flying != nil || len(sh.pending) == 0 && !sh.probe && !sh.sweeping() {
 		return
 	}
-	r := &round{shard: sh.n, name: sh.name, gen: sh.gen, high: sh.high, mark: sh.probe, ages: sh.probe}
+	r := &round{shard: sh.n, name: sh.life.name, gen: sh.life.gen, high: sh.life.high, mark: sh.probe, ages: sh.probe}
 	n := min(len(sh.pending), roundUsers)
 	r.jobs = append(r.jobs, sh.pending[:n]...)
 	rest := copy(sh.pending, sh.pending[n:])
@@ -153,7 +157,7 @@ func (h *hub) kick(sh *shard) {
 	for i := range r.jobs {
 		r.mark = r.mark || r.jobs[i].kind != check
 	}
-	if sh.sweeping() && sh.name != "" {
+	if sh.sweeping() && sh.life.name != "" {
 		h.sweepInto(sh, r, roundUsers-n)
 		r.mark = true
 	}
@@ -162,7 +166,7 @@ func (h *hub) kick(sh *shard) {
 	h.probers.Go(func() { sh.prober.run(h.life, r) })
 }
 
-func (sh *shard) sweeping() bool { return sh.name != "" && (sh.sweep.at > 0 || sh.sweep.again) }
+func (sh *shard) sweeping() bool { return sh.life.name != "" && (sh.sweep.at > 0 || sh.sweep.again) }
 
 // health says whether a shard's markers are answered; it may be read by anyone.
 type health struct {

@@ -101,7 +101,7 @@ func (s *sim) attach() {
 		r.token = old[len(old)-1-s.rnd.IntN(min(len(old), 5))]
 	}
 	if s.sh.users.Get(u) == nil { // what subscribe does
-		s.sh.users.Add(u).X = perUser{gen: s.sh.gen}
+		s.sh.users.Add(u).X = perUser{gen: s.sh.life.gen}
 	}
 	s.here = append(s.here, r)
 	s.h.attach(&letter{receiver: r, user: u, conn: users.ConnHash(r.conn), resume: r.token.String()})
@@ -158,7 +158,7 @@ func (s *sim) begin() {
 	if s.flying != nil || len(sh.pending) == 0 && !sh.probe && !sh.sweeping() {
 		return
 	}
-	r := &round{gen: sh.gen, name: sh.name, high: sh.high, jobs: sh.pending, mark: sh.probe}
+	r := &round{gen: sh.life.gen, name: sh.life.name, high: sh.life.high, jobs: sh.pending, mark: sh.probe}
 	sh.pending, sh.probe = nil, false
 	for _, j := range r.jobs {
 		r.mark = r.mark || j.kind != check
@@ -392,7 +392,7 @@ func (s *sim) settle() {
 	}
 }
 
-var seeds = flag.Int("seeds", 300, "runs of the simulation")
+var seeds = flag.Int("seeds", 150, "runs of the simulation")
 
 func TestSimulation(t *testing.T) {
 	for seed := range uint64(*seeds) {

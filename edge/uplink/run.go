@@ -47,11 +47,11 @@ func (u *Uplink) run() {
 
 // take moves the queue into flights.
 func (u *Uplink) take() {
-	u.mu.Lock()
-	queue, back := u.queue, u.back
-	over := u.held > maxEvents || u.bytes > maxBytes
-	u.queue, u.back = u.flights.spare[:0], false
-	u.mu.Unlock()
+	u.in.mu.Lock()
+	queue, back := u.in.queue, u.in.back
+	over := u.in.held > maxEvents || u.in.bytes > maxBytes
+	u.in.queue, u.in.back = u.flights.spare[:0], false
+	u.in.mu.Unlock()
 	for i := range queue {
 		if over { // the newest are refused until the room holds less
 			u.finish(&queue[i], ErrStalled, outFull)
@@ -182,14 +182,14 @@ func (u *Uplink) settle(i int, err error, o outcome) {
 
 func (u *Uplink) finish(e *event, err error, o outcome) {
 	u.m.outcomes[o].Inc()
-	u.mu.Lock()
-	u.held--
-	u.bytes -= len(e.ev.Data)
-	if u.held == 0 && u.idle != nil {
-		close(u.idle)
-		u.idle = nil
+	u.in.mu.Lock()
+	u.in.held--
+	u.in.bytes -= len(e.ev.Data)
+	if u.in.held == 0 && u.in.idle != nil {
+		close(u.in.idle)
+		u.in.idle = nil
 	}
-	u.mu.Unlock()
+	u.in.mu.Unlock()
 	if e.sender != nil {
 		e.sender.PublishDone(err)
 	}
@@ -206,10 +206,10 @@ func (u *Uplink) abandon() {
 }
 
 func (u *Uplink) refuseQueue() {
-	u.mu.Lock()
-	queue := u.queue
-	u.queue = nil
-	u.mu.Unlock()
+	u.in.mu.Lock()
+	queue := u.in.queue
+	u.in.queue = nil
+	u.in.mu.Unlock()
 	for i := range queue {
 		u.finish(&queue[i], ErrClosed, outClosed)
 	}

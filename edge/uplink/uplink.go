@@ -76,6 +76,12 @@ type Uplink struct {
 	stop     chan struct{}  // closed by Close
 	stopped  chan struct{}  // closed by run
 
+	in      intake
+	flights flights // owned by run
+}
+
+// intake is what callers and run share.
+type intake struct {
 	mu     sync.Mutex
 	queue  []event       // what Publish added and run has not taken
 	held   int           // events that are queued or in flight
@@ -83,8 +89,6 @@ type Uplink struct {
 	back   bool          // the connection was away
 	closed bool          // Publish refuses
 	idle   chan struct{} // closed when held falls to 0; nil when nobody waits
-
-	flights flights // owned by run
 }
 
 type event struct {
@@ -124,12 +128,12 @@ func New(ctx context.Context, cfg Config) (*Uplink, error) {
 // until PublishDone. A full room answers ErrStalled; a closed one answers ErrClosed, on
 // the caller's goroutine.
 func (u *Uplink) Publish(s Sender, ev envelope.Event) {
-	u.mu.Lock()
-	u.queue = append(u.queue, event{sender: s, ev: ev, since: time.Now()})
-	u.held++
-	u.bytes += len(ev.Data)
-	dead := u.closed
-	u.mu.Unlock()
+	u.in.mu.Lock()
+	u.in.queue = append(u.in.queue, event{sender: s, ev: ev, since: time.Now()})
+	u.in.held++
+	u.in.bytes += len(ev.Data)
+	dead := u.in.closed
+	u.in.mu.Unlock()
 	if dead {
 		u.refuseQueue()
 		return
@@ -139,9 +143,9 @@ func (u *Uplink) Publish(s Sender, ev envelope.Event) {
 
 // Held is the number of events that are queued or in flight.
 func (u *Uplink) Held() int {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.held
+	u.in.mu.Lock()
+	defer u.in.mu.Unlock()
+	return u.in.held
 }
 
 // Connected reports whether the room's connection is up.
@@ -150,16 +154,16 @@ func (u *Uplink) Connected() bool { return u.nc.IsConnected() }
 // Drain waits until nothing is in flight or ctx ends. It does not refuse new events.
 func (u *Uplink) Drain(ctx context.Context) error {
 	for {
-		u.mu.Lock()
-		if u.held == 0 {
-			u.mu.Unlock()
+		u.in.mu.Lock()
+		if u.in.held == 0 {
+			u.in.mu.Unlock()
 			return nil
 		}
-		if u.idle == nil {
-			u.idle = make(chan struct{})
+		if u.in.idle == nil {
+			u.in.idle = make(chan struct{})
 		}
-		idle := u.idle
-		u.mu.Unlock()
+		idle := u.in.idle
+		u.in.mu.Unlock()
 		select {
 		case <-idle:
 		case <-u.stopped:
@@ -172,9 +176,9 @@ func (u *Uplink) Drain(ctx context.Context) error {
 
 // Close ends the room; events that are not stored fail with ErrClosed. It is called once.
 func (u *Uplink) Close() {
-	u.mu.Lock()
-	u.closed = true
-	u.mu.Unlock()
+	u.in.mu.Lock()
+	u.in.closed = true
+	u.in.mu.Unlock()
 	close(u.stop)
 	<-u.stopped
 	_ = u.sub.Unsubscribe()
@@ -189,8 +193,8 @@ func (u *Uplink) poke() {
 }
 
 func (u *Uplink) reconnected() {
-	u.mu.Lock()
-	u.back = true
-	u.mu.Unlock()
+	u.in.mu.Lock()
+	u.in.back = true
+	u.in.mu.Unlock()
 	u.poke()
 }
