@@ -18,7 +18,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wirepost/wirepost/shared/admin"
-	"github.com/wirepost/wirepost/shared/envelope"
 	"github.com/wirepost/wirepost/shared/natsconn"
 	"github.com/wirepost/wirepost/shared/process"
 	"github.com/wirepost/wirepost/worker/delivery"
@@ -129,7 +128,7 @@ func (w *Worker) start(ctx context.Context, stops *process.Stack) (*lane.Group, 
 	stops.Push("delivery", closeStop, func(context.Context) error { return out.Close() })
 	business := messaging.New(store, out, cfg.Work.BodyLimit, log, reg)
 	stops.Push("queries", queriesStop, func(context.Context) error { business.Wait(); return nil })
-	group, err := lane.New(js, lane.Config{Worker: cfg.Name, Lanes: cfg.Layout.Lanes, Batch: cfg.Work.Batch, Missing: keeper.Missing}, adapter{business}, log, reg)
+	group, err := lane.New(js, lane.Config{Worker: cfg.Name, Lanes: cfg.Layout.Lanes, Batch: cfg.Work.Batch, Missing: keeper.Missing}, business, log, reg)
 	if err != nil {
 		return nil, err
 	}
@@ -178,10 +177,4 @@ func (w *Worker) checks() []admin.Check {
 		{Name: "nats", Ready: working(func(r *rooms) error { return natsconn.Ready(r.nc) })},
 		{Name: "store", Ready: working(func(r *rooms) error { return r.store.ready() })},
 	}
-}
-
-type adapter struct{ *messaging.Service }
-
-func (a adapter) Work(ctx context.Context, batch []envelope.Event) ([]messaging.Dead, error) {
-	return nil, a.Service.Work(ctx, batch)
 }

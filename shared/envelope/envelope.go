@@ -7,6 +7,7 @@ package envelope
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -83,7 +84,7 @@ const timeLayout = "2006-01-02T15:04:05.000Z"
 func (e Event) Header() map[string][]string {
 	h := map[string][]string{
 		hVersion: {"1.0"},
-		hID:      {fmt.Sprintf("%s-%d", e.Conn, e.N)},
+		hID:      {e.Conn + "-" + strconv.FormatUint(e.N, 10)},
 		hType:    {string(e.Type)},
 		hSource:  {"/edges/" + e.Edge + "/conns/" + e.Conn},
 		hTime:    {e.Time.UTC().Format(timeLayout)},
@@ -110,7 +111,7 @@ func Parse(h map[string][]string) (Event, error) {
 	}
 	e.Edge, e.Conn = part[2], part[4]
 	if n, ok := strings.CutPrefix(first(h, hID), e.Conn+"-"); ok {
-		_, _ = fmt.Sscanf(n, "%d", &e.N)
+		e.N, _ = strconv.ParseUint(n, 10, 64)
 	}
 	e.Time, _ = time.Parse(timeLayout, first(h, hTime))
 	return e, nil

@@ -10,13 +10,13 @@ import (
 
 // addFrame reads a client's frame and adds what it asks for to the plan: a message, a
 // query, or a refusal.
-func (s *Service) addFrame(p *plan, ev *envelope.Event) {
+func (s *Service) addFrame(p *plan, index int, ev *envelope.Event) {
 	var m protocol.Message
 	if err := json.Unmarshal(ev.Data, &m); err != nil {
 		p.refuse(lenientSender(ev), protocol.CodeMalformed, "not a message object: "+err.Error())
 		return
 	}
-	from := sender{ev: ev, clientMsgID: m.ClientMsgID, reqID: m.ReqID}
+	from := sender{ev: ev, index: index, clientMsgID: m.ClientMsgID, reqID: m.ReqID}
 	if len(m.ReqID) > protocol.MaxReqID {
 		from.reqID = ""
 		p.refuse(from, protocol.CodeBadField, "reqId is longer than 64 bytes")

@@ -63,27 +63,29 @@ func (s *Service) Wait() { s.running.Wait() }
 
 // Work commits a batch of one lane's events, in their order: sessions are recorded,
 // messages stored, then every frame that follows from them is published and acknowledged
-// by JetStream. Only then it returns nil, and the batch may be acknowledged. After an
-// error (the store or JetStream is away) the same batch must be worked again.
+// by JetStream. Only then it returns without an error, and the batch may be acknowledged.
+// After an error (the store or JetStream is away) the same batch must be worked again.
+// What the store will never take is refused to its sender, and returned as dead, so that
+// an operator finds it.
 //
 // Queries are answered on the side, after the batch's messages are stored; an answer may
 // be lost, and the client asks again.
-func (s *Service) Work(ctx context.Context, batch []envelope.Event) error {
+func (s *Service) Work(ctx context.Context, batch []envelope.Event) ([]Dead, error) {
 	var p plan
 	for i := range batch {
-		s.add(&p, &batch[i])
+		s.add(&p, i, &batch[i])
 	}
 	if len(p.sessions) > 0 {
 		if err := s.applySessions(ctx, p.sessions); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := s.commit(ctx, &p); err != nil {
-		return err
+		return nil, err
 	}
 	if frames := p.frames(); len(frames) > 0 {
 		if err := s.out.Deliver(ctx, frames); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	s.forgetAdvice(p.chats)
@@ -91,7 +93,7 @@ func (s *Service) Work(ctx context.Context, batch []envelope.Event) error {
 		s.answer(ctx, q)
 	}
 	s.m.count(&p)
-	return nil
+	return p.dead, nil
 }
 
 // plan is what a batch comes to. The frames go out in the order of the events that
@@ -104,6 +106,7 @@ type plan struct {
 	refusals []Frame
 	queries  []query
 	effects  []effect
+	dead     []Dead
 	events   map[envelope.Type]int
 	refused  map[int]int // by code
 }
@@ -117,11 +120,12 @@ type effect struct {
 // sender is where the answer to a frame goes, and what it must carry.
 type sender struct {
 	ev          *envelope.Event
+	index       int // of ev in the batch
 	clientMsgID string
 	reqID       string
 }
 
-func (s *Service) add(p *plan, ev *envelope.Event) {
+func (s *Service) add(p *plan, index int, ev *envelope.Event) {
 	if p.events == nil {
 		p.events = map[envelope.Type]int{}
 	}
@@ -135,7 +139,7 @@ func (s *Service) add(p *plan, ev *envelope.Event) {
 		p.sessions = append(p.sessions, SessionEvent{Conn: ev.Conn, Edge: ev.Edge, User: ev.User,
 			At: ev.Time, Closed: true, Reason: ev.Reason})
 	case envelope.Frame:
-		s.addFrame(p, ev)
+		s.addFrame(p, index, ev)
 	default: // a newer edge's event: nothing for this worker to do
 		p.events["unknown"]++
 		return
@@ -187,6 +191,7 @@ func (p *plan) frames() []Frame {
 		case Refused:
 			p.countRefusal(protocol.CodeNotStorable)
 			frames = append(frames, from.refusal(protocol.CodeNotStorable, res.Reason, 0))
+			p.dead = append(p.dead, Dead{Index: from.index, Reason: "the store refuses it: " + res.Reason})
 		}
 	}
 	return frames

@@ -22,7 +22,8 @@ import (
 // memory is a Store that keeps the contract of seam.go in maps.
 type memory struct {
 	mu       sync.Mutex
-	err      error // what every call returns, if set
+	err      error  // what every call returns, if set
+	refuses  string // the clientMsgId that Append refuses
 	convs    map[string][]StoredMessage
 	members  map[userid.ID][]string
 	byCID    map[string]StoredMessage
@@ -42,6 +43,10 @@ func (s *memory) Append(_ context.Context, msgs []NewMessage) ([]Appended, error
 	}
 	out := make([]Appended, len(msgs))
 	for i, m := range msgs {
+		if m.CID == s.refuses {
+			out[i] = Appended{Outcome: Refused, Reason: "too deep"}
+			continue
+		}
 		key := m.From.Token() + "/" + m.CID
 		if old, ok := s.byCID[key]; ok {
 			if old.Conv == m.Conv && string(old.Body) == string(m.Body) {
@@ -160,7 +165,7 @@ func send(from userid.ID, to, cid, body string) envelope.Event {
 
 func work(t *testing.T, s *Service, batch ...envelope.Event) {
 	t.Helper()
-	if err := s.Work(t.Context(), batch); err != nil {
+	if _, err := s.Work(t.Context(), batch); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -200,7 +205,7 @@ func TestTheEchoIsTheAck(t *testing.T) {
 func TestKnownMessageIsDeliveredAgain(t *testing.T) {
 	s, _, out := setup(t)
 	out.err = errors.New("jetstream is away")
-	if err := s.Work(t.Context(), []envelope.Event{send(ann, "bob", "c1", `1`)}); err == nil {
+	if _, err := s.Work(t.Context(), []envelope.Event{send(ann, "bob", "c1", `1`)}); err == nil {
 		t.Fatal("Work returned nil although nothing was delivered")
 	}
 	out.take()
@@ -281,6 +286,25 @@ func TestReusedClientMsgID(t *testing.T) {
 	}
 }
 
+func TestWhatTheStoreNeverTakesIsRefusedAndDead(t *testing.T) {
+	s, st, out := setup(t)
+	st.refuses = "c2"
+	dead, err := s.Work(t.Context(), []envelope.Event{send(ann, "bob", "c1", `1`), send(ann, "bob", "c2", `2`), send(ann, "bob", "c3", `3`)})
+	if err != nil || len(dead) != 1 || dead[0].Index != 1 || !strings.Contains(dead[0].Reason, "too deep") {
+		t.Fatalf("dead %+v, %v", dead, err)
+	}
+	frames := out.take()
+	if len(frames) != 5 {
+		t.Fatalf("%d frames", len(frames))
+	}
+	if m := decode(t, frames[2]); m.Code != protocol.CodeNotStorable || m.ClientMsgID != "c2" || frames[2].Conn == "" {
+		t.Errorf("refusal %+v", m)
+	}
+	if m := decode(t, frames[3]); m.Seq != 2 || m.ClientMsgID != "c3" {
+		t.Errorf("the next message %+v", m)
+	}
+}
+
 func TestStoreAwayAdvisesTheSenderOnce(t *testing.T) {
 	s, st, out := setup(t)
 	now := time.Now()
@@ -288,7 +312,7 @@ func TestStoreAwayAdvisesTheSenderOnce(t *testing.T) {
 	st.err = errors.New("no primary")
 	batch := []envelope.Event{send(ann, "bob", "c1", `1`), send(bob, "ann", "c1", `1`)}
 	for range 3 {
-		if err := s.Work(t.Context(), batch); err == nil {
+		if _, err := s.Work(t.Context(), batch); err == nil {
 			t.Fatal("Work returned nil without a store")
 		}
 	}
@@ -301,7 +325,7 @@ func TestStoreAwayAdvisesTheSenderOnce(t *testing.T) {
 	}
 	<-out.replies
 	now = now.Add(adviseEvery)
-	_ = s.Work(t.Context(), batch)
+	_, _ = s.Work(t.Context(), batch)
 	if n := len(out.replies); n != 2 {
 		t.Errorf("%d advices after %v, want 2", n, adviseEvery)
 	}
