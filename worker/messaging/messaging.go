@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,8 +20,10 @@ import (
 )
 
 const (
-	// storeTimeout bounds one attempt to commit a batch.
+	// storeTimeout bounds one attempt to commit a portion of a batch.
 	storeTimeout = 5 * time.Second
+	// maxPortion is the most messages that the store is given at once.
+	maxPortion = 1024
 	// queryTimeout bounds the work for one query.
 	queryTimeout = 10 * time.Second
 	// maxQueries is how many queries one worker answers at a time; a query beyond is
@@ -42,6 +45,8 @@ type Service struct {
 	m         *metrics
 	now       func() time.Time
 
+	portion atomic.Int64 // how many messages the store is given at once
+
 	queries chan struct{} // one token per query at work
 	running sync.WaitGroup
 
@@ -52,10 +57,12 @@ type Service struct {
 // New returns the business over a store and a downlink. bodyLimit is the most bytes of
 // a msgBody.
 func New(store Store, out Deliverer, bodyLimit int, log *slog.Logger, reg prometheus.Registerer) *Service {
-	return &Service{
+	s := &Service{
 		store: store, out: out, bodyLimit: bodyLimit, log: log, m: newMetrics(reg), now: time.Now,
 		queries: make(chan struct{}, maxQueries), advised: map[string]time.Time{},
 	}
+	s.portion.Store(maxPortion)
+	return s
 }
 
 // Wait returns when no query is at work. No Work call may be under way.
@@ -75,12 +82,12 @@ func (s *Service) Work(ctx context.Context, batch []envelope.Event) ([]Dead, err
 	for i := range batch {
 		s.add(&p, i, &batch[i])
 	}
-	if len(p.sessions) > 0 {
-		if err := s.applySessions(ctx, p.sessions); err != nil {
-			return nil, err
-		}
+	err := s.applySessions(ctx, p.sessions)
+	if err == nil {
+		err = s.commit(ctx, &p)
 	}
-	if err := s.commit(ctx, &p); err != nil {
+	if err != nil {
+		s.adviseAll(&p)
 		return nil, err
 	}
 	if frames := p.frames(); len(frames) > 0 {
@@ -148,25 +155,39 @@ func (s *Service) add(p *plan, index int, ev *envelope.Event) {
 }
 
 func (s *Service) applySessions(ctx context.Context, events []SessionEvent) error {
+	if len(events) == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	return s.store.ApplySessions(ctx, events)
 }
 
-// commit stores the batch's messages.
+// commit stores the batch's messages. A store that could not take the last batch in time
+// gets the next ones in smaller portions, down to single messages, so that a slow store
+// is a slow one and not one that times out for ever.
 func (s *Service) commit(ctx context.Context, p *plan) error {
-	if len(p.chats) == 0 {
-		return nil
+	portion := int(s.portion.Load())
+	for rest := p.chats; len(rest) > 0; {
+		n := min(len(rest), portion)
+		stored, err := s.append(ctx, rest[:n])
+		if err != nil {
+			s.portion.Store(max(1, int64(n)/2))
+			return err
+		}
+		p.stored = append(p.stored, stored...)
+		rest = rest[n:]
 	}
-	actx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	stored, err := s.store.Append(actx, p.chats)
-	if err != nil {
-		s.adviseAll(p)
-		return err
+	if len(p.chats) >= portion {
+		s.portion.Store(min(2*int64(portion), maxPortion))
 	}
-	p.stored = stored
 	return nil
+}
+
+func (s *Service) append(ctx context.Context, msgs []NewMessage) ([]Appended, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return s.store.Append(ctx, msgs)
 }
 
 // frames renders what the batch's events lead to, in the order of the events.

@@ -24,6 +24,7 @@ type memory struct {
 	mu       sync.Mutex
 	err      error  // what every call returns, if set
 	refuses  string // the clientMsgId that Append refuses
+	slow     int    // if set, Append takes no more new messages than this in time
 	convs    map[string][]StoredMessage
 	members  map[userid.ID][]string
 	byCID    map[string]StoredMessage
@@ -40,6 +41,9 @@ func (s *memory) Append(_ context.Context, msgs []NewMessage) ([]Appended, error
 	defer s.mu.Unlock()
 	if s.err != nil {
 		return nil, s.err
+	}
+	if s.slow > 0 && len(msgs) > s.slow {
+		return nil, context.DeadlineExceeded
 	}
 	out := make([]Appended, len(msgs))
 	for i, m := range msgs {
@@ -333,6 +337,45 @@ func TestStoreAwayAdvisesTheSenderOnce(t *testing.T) {
 	work(t, s, batch...)
 	if len(out.take()) != 4 || len(s.advised) != 0 {
 		t.Errorf("after the store is back: advised %v", s.advised)
+	}
+}
+
+func TestSlowStoreGetsSmallerPortions(t *testing.T) {
+	s, st, _ := setup(t)
+	st.slow = 3
+	var batch []envelope.Event
+	for i := range 40 {
+		batch = append(batch, send(ann, "bob", fmt.Sprint("c", i), `1`))
+	}
+	for tries := 1; ; tries++ {
+		if _, err := s.Work(t.Context(), batch); err == nil {
+			break
+		}
+		if tries > 20 {
+			t.Fatal("the batch is never committed")
+		}
+	}
+	if n := len(st.convs["d:ann:bob"]); n != 40 {
+		t.Errorf("%d messages stored", n)
+	}
+	st.slow = 0
+	for range 12 {
+		work(t, s, batch...)
+	}
+	if s.portion.Load() < 40 {
+		t.Errorf("portions stay at %d although the store is fast again", s.portion.Load())
+	}
+}
+
+func TestSessionsThatCannotBeStoredAdviseTheSendersToo(t *testing.T) {
+	s, st, out := setup(t)
+	st.err = errors.New("no primary")
+	hello := envelope.Event{User: bob, Type: envelope.Connected, Edge: "e1", Conn: "c1"}
+	if _, err := s.Work(t.Context(), []envelope.Event{hello, send(ann, "bob", "c1", `1`)}); err == nil {
+		t.Fatal("Work returned nil without a store")
+	}
+	if len(out.replies) != 1 {
+		t.Errorf("%d advices", len(out.replies))
 	}
 }
 
