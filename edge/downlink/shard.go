@@ -153,7 +153,9 @@ func (h *hub) kick(sh *shard) {
 	r.jobs = append(r.jobs, sh.pending[:n]...)
 	rest := copy(sh.pending, sh.pending[n:])
 	clear(sh.pending[rest:])
-	sh.pending = sh.pending[:rest]
+	if sh.pending = sh.pending[:rest]; rest == 0 && cap(sh.pending) > 4*roundUsers { // of a storm
+		sh.pending = nil
+	}
 	for i := range r.jobs {
 		r.mark = r.mark || r.jobs[i].kind != check
 	}

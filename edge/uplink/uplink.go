@@ -59,8 +59,7 @@ type Config struct {
 	Dial     func(ctx context.Context, name string, onReconnect func()) (*nats.Conn, error)
 	Log      *slog.Logger
 	Registry prometheus.Registerer // nil: metrics are kept and shown nowhere
-
-	patience time.Duration // of tests; 0 is Patience
+	Patience time.Duration         // how long an event is tried; 0: Patience
 }
 
 // Uplink publishes events. Its methods may be called from any goroutine.
@@ -100,7 +99,7 @@ type event struct {
 // New connects and starts the room. Close ends it.
 func New(ctx context.Context, cfg Config) (*Uplink, error) {
 	u := &Uplink{
-		lanes: cfg.Lanes, patience: cfg.patience, log: cfg.Log, m: newMetrics(cfg.Registry),
+		lanes: cfg.Lanes, patience: cfg.Patience, log: cfg.Log, m: newMetrics(cfg.Registry),
 		acks: make(chan *nats.Msg, 2*window),
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}

@@ -2,10 +2,15 @@
 package downlink
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/wirepost/wirepost/edge/downlink"
+	"github.com/wirepost/wirepost/scripts/servers"
 	"github.com/wirepost/wirepost/shared/stream"
 	"github.com/wirepost/wirepost/shared/subject"
 	"github.com/wirepost/wirepost/shared/userid"
@@ -29,7 +35,53 @@ const (
 	deadline = 20 * time.Second
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+var serve = flag.String("serve", "", "be a nats-server with its store in this folder until stdin ends")
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if *serve != "" {
+		serveNATS(*serve)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// serveNATS is the server of a benchmark that measures its own process.
+func serveNATS(dir string) {
+	s, err := servers.StartNATS(servers.NATSOptions{StoreDir: dir})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(s.URL())
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	s.Shutdown()
+}
+
+// childServer starts a nats-server in a process of its own.
+func childServer(b *testing.B) (url string) {
+	b.Helper()
+	cmd := exec.Command(os.Args[0], "-serve", b.TempDir())
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = in.Close()
+		_ = cmd.Wait()
+	})
+	url, err = bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	return strings.TrimSpace(url)
+}
 
 // layout is what the tests' streams are made by.
 func layout(replicas int) streams.Layout {

@@ -151,6 +151,34 @@ func TestRetriesUntilTheLaneExists(t *testing.T) {
 	}
 }
 
+// An event that is not stored in time is given up, and its slot serves the next one.
+func TestStalls(t *testing.T) {
+	c := servers.NATS(t)
+	u, err := uplink.New(t.Context(), uplink.Config{Lanes: lanes, Dial: dial(c.URL()), Log: slog.New(slog.DiscardHandler), Patience: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(u.Close)
+	d := make(done, 1)
+	began := time.Now()
+	u.Publish(d, event("u1", 1))
+	if err := wait(t, d); !errors.Is(err, uplink.ErrStalled) || time.Since(began) < 300*time.Millisecond {
+		t.Fatalf("PublishDone(%v) after %v", err, time.Since(began))
+	}
+	js, _ := jetstream.New(c.Conn(t))
+	makeLanes(t, js, 1, 1<<20)
+	u.Publish(d, event("u1", 2))
+	if err := wait(t, d); err != nil {
+		t.Fatal(err)
+	}
+	big := event("u1", 3)
+	big.Data = make([]byte, 2<<20)
+	u.Publish(d, big)
+	if err := wait(t, d); !errors.Is(err, uplink.ErrTooLarge) {
+		t.Errorf("PublishDone(%v) of 2 MiB", err)
+	}
+}
+
 func TestCloseFailsWhatIsInFlight(t *testing.T) {
 	c := servers.NATS(t)
 	u, err := uplink.New(t.Context(), uplink.Config{Lanes: lanes, Dial: dial(c.URL()), Log: slog.New(slog.DiscardHandler)})

@@ -1,0 +1,158 @@
+package downlink
+
+import (
+	"errors"
+	"log/slog"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/wirepost/wirepost/edge/users"
+	"github.com/wirepost/wirepost/shared/stream"
+	"github.com/wirepost/wirepost/shared/subject"
+	"github.com/wirepost/wirepost/shared/userid"
+)
+
+// record is a receiver that keeps what it was told.
+type record struct {
+	attached, moved, resyncs int
+	failed                   error
+	frames                   []Frame
+}
+
+func (r *record) Attached(bool, Token)   { r.attached++ }
+func (r *record) AttachFailed(err error) { r.failed = err }
+func (r *record) Deliver(f Frame)        { r.frames = append(r.frames, f) }
+func (r *record) Moved(Token)            { r.moved++ }
+func (r *record) Resync(Token)           { r.resyncs++ }
+
+// testHub is a hub of one shard without NATS.
+func testHub() (*hub, *shard) {
+	d := &Downlink{cfg: Config{Shards: 1, Hubs: 1, SweepEvery: time.Hour, ResyncPerSecond: 40, Log: slog.New(slog.DiscardHandler)}, m: newMetrics(nil)}
+	h := newHub(d, 0)
+	sh := h.shards[0]
+	sh.life = life{name: stream.DownName{Shards: 1, Epoch: "k3x9", Shard: 0}.String(), in: NewToken("k3x9", 0, 1).in, high: 1}
+	return h, sh
+}
+
+// live adds a user with one receiver at position 1.
+func live(sh *shard, name string) *record {
+	r := &record{}
+	u := sh.users.Add(userid.MustParse(name))
+	u.X.pos = 1
+	u.Join(slot{Receiver: r, Conn: users.ConnHash(name), Last: 1})
+	return r
+}
+
+func liveFrame(sh *shard, name string, seq, prev int) *nats.Msg {
+	return &nats.Msg{Subject: subject.Live(0, userid.MustParse(name)), Data: []byte(`{"a":1}`), Header: nats.Header{
+		hStream: {sh.life.name}, hSequence: {strconv.Itoa(seq)}, hLast: {strconv.Itoa(prev)},
+	}}
+}
+
+// A receiver that no marker is answered for is failed after Patience, whether its job
+// waits or flies, and nothing of it stays.
+func TestJoinExpires(t *testing.T) {
+	h, sh := testHub()
+	waits, flies, lives := &record{}, &record{}, live(sh, "u")
+	for _, r := range []*record{waits, flies} {
+		h.attach(&letter{receiver: r, user: userid.MustParse("u"), conn: users.ConnHash("c")})
+	}
+	sh.flying = &round{jobs: []job{sh.pending[1]}}
+	sh.pending = sh.pending[:1]
+	now := time.Now()
+	h.expire(sh, now.Add(Patience/2))
+	if waits.failed != nil || flies.failed != nil {
+		t.Fatal("failed too early")
+	}
+	h.expire(sh, now.Add(Patience+time.Second))
+	for _, r := range []*record{waits, flies} {
+		if !errors.Is(r.failed, ErrNotReady) || r.attached != 0 {
+			t.Errorf("AttachFailed(%v), %d times attached", r.failed, r.attached)
+		}
+	}
+	u := sh.users.Get(userid.MustParse("u"))
+	if u.Len() != 1 || len(sh.pending) != 0 || u.X.busy != nil || lives.failed != nil {
+		t.Errorf("%d receivers, %d jobs, %v are left", u.Len(), len(sh.pending), u.X.busy)
+	}
+}
+
+// A full live channel means that frames may have been dropped: everybody is swept, once
+// it has room again.
+func TestFullChannelSweeps(t *testing.T) {
+	h, sh := testHub()
+	r := live(sh, "u")
+	sh.flying = &round{} // a round is under way: nothing starts here
+	for range cap(h.live) {
+		h.live <- liveFrame(sh, "u", 1, 0)
+	}
+	h.live <- func() *nats.Msg { <-h.live; return liveFrame(sh, "u", 1, 0) }()
+	h.liveFrames(<-h.live)
+	if !h.clogged || sh.sweeping() {
+		t.Fatalf("clogged %v, sweeping %v while it is full", h.clogged, sh.sweeping())
+	}
+	for len(h.live) > 0 {
+		h.liveFrames(<-h.live)
+	}
+	if h.clogged || !sh.sweeping() {
+		t.Errorf("clogged %v, sweeping %v after it was full", h.clogged, sh.sweeping())
+	}
+	if len(r.frames) > 0 {
+		t.Errorf("%d known frames were delivered", len(r.frames))
+	}
+}
+
+// A new incarnation is told at a bounded rate; whoever gets a frame before is not given
+// a token with it.
+func TestResyncIsPaced(t *testing.T) {
+	h, sh := testHub()
+	var all []*record
+	for i := range 100 {
+		all = append(all, live(sh, "u"+strconv.Itoa(i)))
+	}
+	h.marked(&round{}, mark{name: stream.DownName{Shards: 1, Epoch: "new", Shard: 0}.String(), down: stream.DownName{Shards: 1, Epoch: "new"}, seq: 7})
+	told := func() (n int) {
+		for _, r := range all {
+			n += r.resyncs
+		}
+		return n
+	}
+	for want := 10; want <= 100; want += 10 {
+		h.resync(sh, 10)
+		if n := told(); n != want {
+			t.Fatalf("%d were told, want %d", n, want)
+		}
+		if want == 50 { // u0 is told last: the walk goes down
+			h.frame(liveFrame(sh, "u0", 8, 7))
+		}
+	}
+	h.resync(sh, 10)
+	if n := told(); n != 100 || all[0].resyncs != 1 {
+		t.Errorf("%d were told, u0 %d times", n, all[0].resyncs)
+	}
+	if f := all[0].frames; len(f) != 1 || !f[0].At.IsZero() || string(f[0].Data) != `{"a":1}` {
+		t.Errorf("u0 got %v before it was told", f)
+	}
+	h.frame(liveFrame(sh, "u0", 9, 8))
+	if f := all[0].frames; len(f) != 2 || f[1].At != NewToken("new", 0, 9) {
+		t.Errorf("u0 got %v after it was told", f)
+	}
+}
+
+// Frames are encoded once for all receivers of a user.
+func TestFrameIsShared(t *testing.T) {
+	h, sh := testHub()
+	a := live(sh, "u")
+	b := &record{}
+	sh.users.Get(userid.MustParse("u")).Join(slot{Receiver: b, Conn: 1, Last: 1})
+	h.frame(liveFrame(sh, "u", 2, 1))
+	if len(a.frames) != 1 || len(b.frames) != 1 || &a.frames[0].Data[0] != &b.frames[0].Data[0] {
+		t.Errorf("got %v and %v", a.frames, b.frames)
+	}
+	n := testing.AllocsPerRun(100, func() { withResume([]byte(`{"a":1}`), a.frames[0].At) })
+	if n > 1 {
+		t.Errorf("inserting the resume member allocates %v times", n)
+	}
+}
