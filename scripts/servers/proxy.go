@@ -14,7 +14,7 @@ type Proxy struct {
 	known chan struct{} // closed when to is set
 	end   chan struct{} // closed when the test ends
 
-	to    string
+	to string
 
 	mu    sync.Mutex
 	cut   bool
