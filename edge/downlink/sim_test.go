@@ -150,6 +150,9 @@ func (s *sim) anew() {
 
 func (s *sim) evict() {
 	s.first = min(s.first+uint64(s.rnd.IntN(8)), s.seq+1)
+	if s.rnd.IntN(2) == 0 { // nearly all of it
+		s.first = max(s.first, s.seq-min(s.seq, uint64(s.rnd.IntN(5)))+1)
+	}
 }
 
 // begin is what kick does, and the round's marker.
@@ -392,7 +395,7 @@ func (s *sim) settle() {
 	}
 }
 
-var seeds = flag.Int("seeds", 150, "runs of the simulation")
+var seeds = flag.Int("seeds", 500, "runs of the simulation")
 
 func TestSimulation(t *testing.T) {
 	for seed := range uint64(*seeds) {
