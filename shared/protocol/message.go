@@ -47,6 +47,7 @@ const (
 // Limits of the protocol.
 const (
 	MaxBody        = 64 << 10  // bytes of msgBody as sent (default of the worker's BODY_LIMIT)
+	MaxDepth       = 64        // objects and arrays of msgBody inside each other
 	MaxFrame       = 128 << 10 // bytes of a whole WebSocket message (default of the edge's MAX_FRAME)
 	MaxReqID       = 64        // bytes
 	MaxClientMsgID = 64        // bytes
@@ -133,7 +134,7 @@ type Conversation struct {
 	ConvID  string   `json:"convId"`
 	Peer    string   `json:"peer,omitempty"` // of a direct conversation
 	LastSeq int64    `json:"lastSeq"`
-	Last    *Message `json:"last,omitempty"`
+	Last    *Message `json:"last,omitempty"` // absent when the page is full, see MaxPageBytes
 }
 
 // SyncRequest asks for what the client does not have: in each of the user's

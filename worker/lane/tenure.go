@@ -294,7 +294,7 @@ func (t *tenure) settle(ctx context.Context) error {
 // lookForOrphans resets a lane that has no owner and has messages which an owner took
 // and did not acknowledge: without new messages they would come only after the ack wait.
 func (t *tenure) lookForOrphans() {
-	if t.reset != "" || t.unsettle != "" || t.ending {
+	if t.reset != "" || t.unsettle != "" || t.ending || t.busy { // while busy the ledger is the worker's
 		return
 	}
 	ctx, cancel := context.WithTimeout(t.work, takeOverTimeout)

@@ -54,6 +54,10 @@ func (s *Service) addChat(p *plan, from sender, m *protocol.Message) {
 		p.refuse(from, protocol.CodeBodyTooLarge, "msgBody is larger than the limit")
 		return
 	}
+	if deeper(m.MsgBody, protocol.MaxDepth) {
+		p.refuse(from, protocol.CodeMalformed, "msgBody is nested too deeply")
+		return
+	}
 	to, err := userid.Parse(m.ReceivedUserID)
 	if err != nil {
 		p.refuse(from, protocol.CodeBadReceiver, "receivedUserId: "+err.Error())
@@ -88,6 +92,28 @@ func lenientSender(ev *envelope.Event) sender {
 		from.reqID = req
 	}
 	return from
+}
+
+// deeper reports whether valid JSON has more than most objects and arrays inside each
+// other. A page of history nests a body further, and readers have limits of their own.
+func deeper(b []byte, most int) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted && c == '\\':
+			i++
+		case quoted:
+		case c == '{' || c == '[':
+			if depth++; depth > most {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return false
 }
 
 func printable(s string) bool {

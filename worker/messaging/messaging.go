@@ -9,6 +9,8 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/wirepost/wirepost/shared/envelope"
 	"github.com/wirepost/wirepost/shared/protocol"
+	"github.com/wirepost/wirepost/shared/userid"
 )
 
 const (
@@ -27,8 +30,12 @@ const (
 	// queryTimeout bounds the work for one query.
 	queryTimeout = 10 * time.Second
 	// maxQueries is how many queries one worker answers at a time; a query beyond is
-	// refused with CodeUnavailable.
+	// refused with CodeUnavailable, as is one beyond the user's share.
 	maxQueries = 64
+	// maxQueriesPerUser is how many of them one user may have.
+	maxQueriesPerUser = 4
+	// maxReason is the most bytes of a reason; what a decoder says can quote its input.
+	maxReason = 200
 	// retryAfter is what a client is told to wait while the store is away.
 	retryAfter = 3 * time.Second
 	// adviseEvery is how often the sender of a message that waits for the store is told so.
@@ -44,13 +51,15 @@ type Service struct {
 	log       *slog.Logger
 	m         *metrics
 	now       func() time.Time
+	patience  time.Duration // storeTimeout, but in tests
 
 	portion atomic.Int64 // how many messages the store is given at once
 
-	queries chan struct{} // one token per query at work
-	running sync.WaitGroup
+	running sync.WaitGroup // the queries at work
 
 	mu      sync.Mutex
+	queries int                  // at work
+	asking  map[userid.ID]int    // of them by user
 	advised map[string]time.Time // clientMsgId by sender → when it was told that the store is away
 }
 
@@ -58,8 +67,8 @@ type Service struct {
 // a msgBody.
 func New(store Store, out Deliverer, bodyLimit int, log *slog.Logger, reg prometheus.Registerer) *Service {
 	s := &Service{
-		store: store, out: out, bodyLimit: bodyLimit, log: log, m: newMetrics(reg), now: time.Now,
-		queries: make(chan struct{}, maxQueries), advised: map[string]time.Time{},
+		store: store, out: out, bodyLimit: bodyLimit, log: log, m: newMetrics(reg), now: time.Now, patience: storeTimeout,
+		asking: map[userid.ID]int{}, advised: map[string]time.Time{},
 	}
 	s.portion.Store(maxPortion)
 	return s
@@ -95,7 +104,6 @@ func (s *Service) Work(ctx context.Context, batch []envelope.Event) ([]Dead, err
 			return nil, err
 		}
 	}
-	s.forgetAdvice(p.chats)
 	for _, q := range p.queries {
 		s.answer(ctx, q)
 	}
@@ -170,9 +178,11 @@ func (s *Service) commit(ctx context.Context, p *plan) error {
 	portion := int(s.portion.Load())
 	for rest := p.chats; len(rest) > 0; {
 		n := min(len(rest), portion)
-		stored, err := s.append(ctx, rest[:n])
-		if err != nil {
+		stored, late, err := s.append(ctx, rest[:n])
+		if late {
 			s.portion.Store(max(1, int64(n)/2))
+		}
+		if err != nil {
 			return err
 		}
 		p.stored = append(p.stored, stored...)
@@ -184,10 +194,12 @@ func (s *Service) commit(ctx context.Context, p *plan) error {
 	return nil
 }
 
-func (s *Service) append(ctx context.Context, msgs []NewMessage) ([]Appended, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+// append is one attempt; late tells that it ran into its time limit.
+func (s *Service) append(ctx context.Context, msgs []NewMessage) (stored []Appended, late bool, err error) {
+	actx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
-	return s.store.Append(ctx, msgs)
+	stored, err = s.store.Append(actx, msgs)
+	return stored, err != nil && actx.Err() != nil && ctx.Err() == nil, err
 }
 
 // frames renders what the batch's events lead to, in the order of the events.
@@ -227,6 +239,9 @@ func (p *plan) countRefusal(code int) {
 
 // refusal renders a refusal for the connection that sent the frame, and for no other.
 func (f sender) refusal(code int, reason string, retryAfter time.Duration) Frame {
+	if len(reason) > maxReason {
+		reason = strings.ToValidUTF8(reason[:maxReason], "") + "…"
+	}
 	m := protocol.Message{MsgType: protocol.Business, ClientMsgID: f.clientMsgID, ReqID: f.reqID,
 		Code: code, Reason: reason, RetryAfterMs: retryAfter.Milliseconds()}
 	return Frame{To: f.ev.User, Conn: f.ev.Conn, Data: m.Append(nil)}
@@ -236,37 +251,30 @@ func (f sender) refusal(code int, reason string, retryAfter time.Duration) Frame
 // messages stay where they are and are stored later; a retry of the same bytes is
 // harmless. Each is told once in adviseEvery, and the advice may be lost.
 func (s *Service) adviseAll(p *plan) {
+	for _, from := range s.notAdvised(p) {
+		s.reply(from.refusal(protocol.CodeUnavailable, "the store is away", retryAfter))
+	}
+}
+
+// notAdvised returns the senders that were not advised lately, and notes that they are now.
+func (s *Service) notAdvised(p *plan) (senders []sender) {
 	now := s.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.advised, func(_ string, at time.Time) bool { return now.Sub(at) >= adviseEvery })
 	for i, from := range p.asked {
-		if s.adviseNow(p.chats[i].From.Token()+"/"+p.chats[i].CID, now) {
-			s.reply(from.refusal(protocol.CodeUnavailable, "the store is away", retryAfter))
+		key := p.chats[i].From.Token() + "/" + p.chats[i].CID
+		if _, told := s.advised[key]; !told {
+			s.advised[key] = now
+			senders = append(senders, from)
 		}
 	}
-}
-
-func (s *Service) adviseNow(key string, now time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if last, told := s.advised[key]; told && now.Sub(last) < adviseEvery {
-		return false
-	}
-	s.advised[key] = now
-	return true
-}
-
-func (s *Service) forgetAdvice(chats []NewMessage) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.advised) == 0 {
-		return
-	}
-	for i := range chats {
-		delete(s.advised, chats[i].From.Token()+"/"+chats[i].CID)
-	}
+	return senders
 }
 
 func (s *Service) reply(f Frame) {
-	if err := s.out.Reply(f); err != nil {
-		s.m.repliesLost.Inc() // the client asks again
+	if err := s.out.Reply(f); err != nil { // the client asks again
+		s.m.repliesLost.Inc()
+		s.log.Warn("a reply is lost", "user", f.To, "bytes", len(f.Data), "err", err)
 	}
 }

@@ -29,6 +29,8 @@ type memory struct {
 	members  map[userid.ID][]string
 	byCID    map[string]StoredMessage
 	sessions map[string]SessionEvent
+	hold     chan struct{} // if set, History waits until it is closed
+	panics   bool          // History panics
 }
 
 func newMemory() *memory {
@@ -36,14 +38,15 @@ func newMemory() *memory {
 		byCID: map[string]StoredMessage{}, sessions: map[string]SessionEvent{}}
 }
 
-func (s *memory) Append(_ context.Context, msgs []NewMessage) ([]Appended, error) {
+func (s *memory) Append(ctx context.Context, msgs []NewMessage) ([]Appended, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
 		return nil, s.err
 	}
 	if s.slow > 0 && len(msgs) > s.slow {
-		return nil, context.DeadlineExceeded
+		<-ctx.Done()
+		return nil, ctx.Err()
 	}
 	out := make([]Appended, len(msgs))
 	for i, m := range msgs {
@@ -75,6 +78,12 @@ func (s *memory) Append(_ context.Context, msgs []NewMessage) ([]Appended, error
 }
 
 func (s *memory) History(_ context.Context, q HistoryQuery) ([]StoredMessage, bool, error) {
+	if s.hold != nil {
+		<-s.hold
+	}
+	if s.panics {
+		panic("history is broken")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := s.convs[q.Conv]
@@ -240,6 +249,8 @@ func TestRefusals(t *testing.T) {
 		"foreign sender":      {`{"msgType":3,"bizType":1,"bizOptModule":1,"clientMsgId":"c9","sendUserId":"eve","receivedUserId":"bob","msgBody":1}`, protocol.CodeForeignSender},
 		"receiver too long":   {`{"msgType":3,"bizType":1,"bizOptModule":1,"clientMsgId":"c9","receivedUserId":"` + long + `","msgBody":1}`, protocol.CodeBadReceiver},
 		"body too large":      {`{"msgType":3,"bizType":1,"bizOptModule":1,"clientMsgId":"c9","receivedUserId":"bob","msgBody":"` + strings.Repeat("x", 64<<10) + `"}`, protocol.CodeBodyTooLarge},
+		"body too deep":       {`{"msgType":3,"bizType":1,"bizOptModule":1,"clientMsgId":"c9","receivedUserId":"bob","msgBody":` + strings.Repeat("[", 65) + strings.Repeat("]", 65) + `}`, protocol.CodeMalformed},
+		"huge number":         {`{"msgType":3,"clientMsgId":"c9","bizType":` + strings.Repeat("9", 60000) + `}`, protocol.CodeMalformed},
 		"reqId too long":      {`{"msgType":3,"clientMsgId":"c9","reqId":"` + long + `"}`, protocol.CodeBadField},
 		"clientMsgId long":    {`{"msgType":3,"clientMsgId":"` + long + `"}`, protocol.CodeBadField},
 	} {
@@ -251,7 +262,7 @@ func TestRefusals(t *testing.T) {
 			continue
 		}
 		m := decode(t, frames[0])
-		if m.Code != c.code || m.Reason == "" || m.MsgType != protocol.Business {
+		if m.Code != c.code || m.Reason == "" || len(m.Reason) > maxReason+3 || m.MsgType != protocol.Business {
 			t.Errorf("%s: %+v, want code %d", name, m, c.code)
 		}
 		if strings.Contains(c.data, `"c9"`) && m.ClientMsgID != "c9" {
@@ -335,14 +346,18 @@ func TestStoreAwayAdvisesTheSenderOnce(t *testing.T) {
 	}
 	st.err = nil
 	work(t, s, batch...)
-	if len(out.take()) != 4 || len(s.advised) != 0 {
-		t.Errorf("after the store is back: advised %v", s.advised)
+	if len(out.take()) != 4 {
+		t.Error("not delivered after the store is back")
+	}
+	now = now.Add(adviseEvery)
+	if s.notAdvised(&plan{}); len(s.advised) != 0 {
+		t.Errorf("advice is remembered for ever: %v", s.advised)
 	}
 }
 
 func TestSlowStoreGetsSmallerPortions(t *testing.T) {
 	s, st, _ := setup(t)
-	st.slow = 3
+	s.patience, st.slow = time.Millisecond, 3
 	var batch []envelope.Event
 	for i := range 40 {
 		batch = append(batch, send(ann, "bob", fmt.Sprint("c", i), `1`))
@@ -364,6 +379,15 @@ func TestSlowStoreGetsSmallerPortions(t *testing.T) {
 	}
 	if s.portion.Load() < 40 {
 		t.Errorf("portions stay at %d although the store is fast again", s.portion.Load())
+	}
+}
+
+func TestStoreThatIsAwayDoesNotShrinkPortions(t *testing.T) {
+	s, st, _ := setup(t)
+	st.err = errors.New("connection refused")
+	_, _ = s.Work(t.Context(), []envelope.Event{send(ann, "bob", "c1", `1`)})
+	if s.portion.Load() != maxPortion {
+		t.Errorf("portion %d", s.portion.Load())
 	}
 }
 
@@ -513,6 +537,76 @@ func TestQueryWhileTheStoreIsAway(t *testing.T) {
 	work(t, s, ask(ann, protocol.OpHistory, "bob", ``))
 	if m, _ := answered[protocol.HistoryReply](t, out); m.Code != protocol.CodeUnavailable || m.RetryAfterMs == 0 {
 		t.Errorf("%+v", m)
+	}
+}
+
+// A list with large last messages is cut in its messages, never in its entries, and
+// fits into one NATS message.
+func TestConversationListIsBounded(t *testing.T) {
+	s, _, out := setup(t)
+	for i := range 50 {
+		work(t, s, send(ann, fmt.Sprint("u", i), fmt.Sprint(i), `"`+strings.Repeat("<", 60<<10)+`"`))
+	}
+	work(t, s, ask(ann, protocol.OpConversations, "", `{"limit":200}`))
+	m, got := answered[protocol.ConversationsReply](t, out)
+	with := 0
+	for _, c := range got.Conversations {
+		if c.LastSeq != 1 || c.ConvID == "" {
+			t.Fatalf("entry %+v", c)
+		}
+		if c.Last != nil {
+			with++
+		}
+	}
+	if len(got.Conversations) != 50 || with != 4 || len(m.MsgBody) > protocol.MaxPageBytes+50*1000 {
+		t.Errorf("%d entries, %d with their last message, %d bytes", len(got.Conversations), with, len(m.MsgBody))
+	}
+}
+
+func TestOneUserCannotTakeAllQueries(t *testing.T) {
+	s, st, out := setup(t)
+	st.hold = make(chan struct{})
+	for range 3 * maxQueriesPerUser {
+		work(t, s, ask(bob, protocol.OpHistory, "ann", ``))
+	}
+	for range 2 * maxQueriesPerUser {
+		if m, _ := answered[protocol.HistoryReply](t, out); m.Code != protocol.CodeUnavailable {
+			t.Fatalf("%+v", m)
+		}
+	}
+	work(t, s, ask(ann, protocol.OpHistory, "bob", ``))
+	close(st.hold)
+	for range maxQueriesPerUser + 1 {
+		if m, _ := answered[protocol.HistoryReply](t, out); m.Code != 0 {
+			t.Errorf("%+v", m)
+		}
+	}
+	s.Wait()
+	if s.queries != 0 || len(s.asking) != 0 {
+		t.Errorf("places that are not given back: %d, %v", s.queries, s.asking)
+	}
+}
+
+func TestQueryThatPanicsIsRefused(t *testing.T) {
+	s, st, out := setup(t)
+	st.panics = true
+	work(t, s, ask(ann, protocol.OpHistory, "bob", ``))
+	if m, _ := answered[protocol.HistoryReply](t, out); m.Code != protocol.CodeMalformed {
+		t.Errorf("%+v", m)
+	}
+	s.Wait()
+	if s.queries != 0 {
+		t.Error("its place is not given back")
+	}
+}
+
+func TestDeeper(t *testing.T) {
+	for body, want := range map[string]bool{
+		`[[1]]`: false, `[[[1]]]`: true, `{"a":{"b":[]}}`: true, `["[[[[","\"[[["]`: false, `[[],[],[]]`: false, `"x"`: false,
+	} {
+		if got := deeper([]byte(body), 2); got != want {
+			t.Errorf("deeper(%s) = %v", body, got)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ type metrics struct {
 	messages    *prometheus.CounterVec // by outcome
 	refusals    *prometheus.CounterVec // by code
 	queriesBusy prometheus.Counter
+	queryPanics prometheus.Counter
 	repliesLost prometheus.Counter
 }
 
@@ -25,7 +26,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "wirepost_worker_refusals_total",
 			Help: "Frames that were refused, by protocol code."}, []string{"code"}),
 		queriesBusy: prometheus.NewCounter(prometheus.CounterOpts{Name: "wirepost_worker_queries_busy_total",
-			Help: "Queries that were refused because too many were at work."}),
+			Help: "Queries that were refused because too many were at work, of all users or of one."}),
+		queryPanics: prometheus.NewCounter(prometheus.CounterOpts{Name: "wirepost_worker_query_panics_total",
+			Help: "Queries that panicked and were refused."}),
 		repliesLost: prometheus.NewCounter(prometheus.CounterOpts{Name: "wirepost_worker_replies_lost_total",
 			Help: "Direct replies that could not be published."}),
 	}
@@ -35,7 +38,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, o := range []Outcome{Stored, Known, Reused, Refused} {
 		m.messages.WithLabelValues(o.String())
 	}
-	reg.MustRegister(m.events, m.messages, m.refusals, m.queriesBusy, m.repliesLost)
+	reg.MustRegister(m.events, m.messages, m.refusals, m.queriesBusy, m.queryPanics, m.repliesLost)
 	return m
 }
 

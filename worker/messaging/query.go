@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"runtime/debug"
+	"strconv"
 
 	"github.com/wirepost/wirepost/shared/protocol"
 	"github.com/wirepost/wirepost/shared/userid"
@@ -41,15 +43,13 @@ func (s *Service) addQuery(p *plan, from sender, m *protocol.Message) {
 
 // answer answers a query on a goroutine of its own; a lane never waits for a reader.
 func (s *Service) answer(ctx context.Context, q query) {
-	select {
-	case s.queries <- struct{}{}:
-	default:
+	if !s.admit(q.from.ev.User) {
 		s.m.queriesBusy.Inc()
 		s.reply(q.from.refusal(protocol.CodeUnavailable, "too many queries", retryAfter))
 		return
 	}
 	s.running.Go(func() {
-		defer func() { <-s.queries }()
+		defer s.done(q)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
 		defer cancel()
 		reply, err := s.run(ctx, q)
@@ -66,6 +66,35 @@ func (s *Service) answer(ctx context.Context, q query) {
 			s.reply(Frame{To: q.from.ev.User, Conn: q.from.ev.Conn, Data: m.Append(nil)})
 		}
 	})
+}
+
+// admit takes a place for a query of user, if there is one.
+func (s *Service) admit(user userid.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.queries == maxQueries || s.asking[user] == maxQueriesPerUser {
+		return false
+	}
+	s.queries++
+	s.asking[user]++
+	return true
+}
+
+// done gives the place back. A query that panics is refused for good: its event is
+// acknowledged already, and a worker that dies of it would die of every repetition.
+func (s *Service) done(q query) {
+	if v := recover(); v != nil {
+		s.m.queryPanics.Inc()
+		s.log.Error("query panicked", "op", q.op, "user", q.from.ev.User, "panic", v, "stack", string(debug.Stack()))
+		s.reply(q.from.refusal(protocol.CodeMalformed, "the query cannot be answered", 0))
+	}
+	user := q.from.ev.User
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queries--
+	if s.asking[user]--; s.asking[user] == 0 {
+		delete(s.asking, user)
+	}
 }
 
 func (s *Service) run(ctx context.Context, q query) (json.RawMessage, error) {
@@ -137,18 +166,34 @@ func (s *Service) conversations(ctx context.Context, q query) (json.RawMessage, 
 	if err != nil {
 		return nil, err
 	}
-	reply := protocol.ConversationsReply{Conversations: make([]protocol.Conversation, 0, len(convs)), More: next != "", Cursor: next}
-	for _, c := range convs {
-		out := protocol.Conversation{ConvID: c.Conv, LastSeq: c.Last.Seq}
-		if c.Last.Seq > 0 {
-			out.Last = render(c.Last)
+	b := []byte(`{"conversations":[`)
+	for i, c := range convs {
+		if i > 0 {
+			b = append(b, ',')
 		}
-		if peer, ok := peerOf(c.Conv, q.from.ev.User); ok {
-			out.Peer = peer.Raw()
-		}
-		reply.Conversations = append(reply.Conversations, out)
+		b = appendConversation(b, c, q.from.ev.User)
 	}
-	return json.Marshal(reply)
+	b = strconv.AppendBool(append(b, `],"more":`...), next != "")
+	if next != "" {
+		b = protocol.AppendString(append(b, `,"cursor":`...), next)
+	}
+	return append(b, '}'), nil
+}
+
+// appendConversation renders one entry of the list, without its last message when the
+// page is full.
+func appendConversation(b []byte, c Conversation, user userid.ID) []byte {
+	b = protocol.AppendString(append(b, `{"convId":`...), c.Conv)
+	if peer, ok := peerOf(c.Conv, user); ok {
+		b = protocol.AppendString(append(b, `,"peer":`...), peer.Raw())
+	}
+	b = strconv.AppendInt(append(b, `,"lastSeq":`...), c.Last.Seq, 10)
+	if c.Last.Seq > 0 {
+		if last := render(c.Last).Append(nil); len(b)+len(last) <= protocol.MaxPageBytes {
+			b = append(append(b, `,"last":`...), last...)
+		}
+	}
+	return append(b, '}')
 }
 
 // sync reads each of the user's conversations from the client's cursor on, until the
