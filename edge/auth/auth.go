@@ -8,12 +8,14 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/prometheus/client_golang/prometheus"
@@ -234,7 +236,7 @@ func (v *Verifier) check(c *claimSet, now time.Time) (Identity, *Refusal) {
 		return Identity{}, ErrAudience
 	}
 	user, err := userid.Parse(c.Subject)
-	if err != nil {
+	if err != nil || strings.ContainsRune(c.Subject, utf8.RuneError) { // which a broken escape becomes: users would share it
 		return Identity{}, ErrSubject
 	}
 	if c.ExpiresAt == "" {
@@ -260,15 +262,50 @@ func (v *Verifier) check(c *claimSet, now time.Time) (Identity, *Refusal) {
 }
 
 // claimSet is what is read of a token's claims. It is not jwt.RegisteredClaims because
-// that turns a date which no int64 holds into a wrong one.
+// that turns a date which no int64 holds into a wrong one, and is read by names in any
+// case, of which the last one wins.
 type claimSet struct {
-	Issuer    string           `json:"iss"`
-	Subject   string           `json:"sub"`
-	Audience  jwt.ClaimStrings `json:"aud"`
-	ExpiresAt json.Number      `json:"exp"`
-	NotBefore json.Number      `json:"nbf"`
+	Issuer    string
+	Subject   string
+	Audience  jwt.ClaimStrings
+	ExpiresAt json.Number
+	NotBefore json.Number
 
-	jwt.Claims `json:"-"` // nil: the parser wants the type, and asks nothing without validation
+	jwt.Claims // nil: the parser wants the type, and asks nothing without validation
+}
+
+var errClaims = errors.New("claims are no object, are no UTF-8, or one of them comes twice")
+
+// UnmarshalJSON reads the claims by their exact names. It refuses one that comes twice:
+// which of them counts would be a guess (RFC 7519 section 4).
+func (c *claimSet) UnmarshalJSON(b []byte) error {
+	if !utf8.Valid(b) {
+		return errClaims
+	}
+	into := map[string]any{"iss": &c.Issuer, "sub": &c.Subject, "aud": &c.Audience, "exp": &c.ExpiresAt, "nbf": &c.NotBefore}
+	d := json.NewDecoder(bytes.NewReader(b))
+	if start, err := d.Token(); err != nil || start != json.Delim('{') {
+		return errClaims
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return err
+		}
+		key, _ := name.(string) // the decoder refuses another type
+		field, ours := into[key]
+		if !ours {
+			field = new(json.RawMessage)
+		} else if seen[key] {
+			return errClaims
+		}
+		seen[key] = true
+		if err := d.Decode(field); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // numericDate reads a NumericDate (RFC 7519 section 2), no later than maxExpiry from now.

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -356,4 +357,55 @@ func FuzzVerify(f *testing.F) {
 			t.Fatalf("a made-up token is accepted for %v", id.User)
 		}
 	})
+}
+
+// TestClaimNames: encoding/json matches names in any case and lets the last of several
+// win, which would let a claim that the issuer copies from a user replace another.
+func TestClaimNames(t *testing.T) {
+	v := newVerifier(t, Options{HS256Secret: []byte(secret), Issuer: "i"})
+	later, past := strconv.FormatInt(time.Now().Add(time.Hour).Unix(), 10), "1"
+	tail := `"iss":"i","exp":` + later + `}`
+	for _, c := range []struct {
+		payload string
+		user    string
+		want    *Refusal
+	}{
+		{`{"sub":"jw",` + tail, "jw", nil},
+		{`{"SUB":"victim","sub":"jw","SUB":"victim",` + tail, "jw", nil},
+		{`{"sub":"jw","ſub":"victim",` + tail, "jw", nil},
+		{`{"sub":"jw","iss":"i","ISS":"x","Exp":` + past + `,"exp":` + later + `,"EXP":` + past + `,"NBF":9e9}`, "jw", nil},
+		{`{"\u0073ub":"jw",` + tail, "jw", nil},
+		{`{"sub":"jw","other":1,"other":{"sub":"victim"},` + tail, "jw", nil},
+		{`{"sub":"\ud83d\ude00",` + tail, "=F0=9F=98=80", nil},
+
+		{`{"SUB":"victim",` + tail, "", ErrSubject},
+		{`{"sub":"jw","iss":"i","exp":` + past + `,"EXP":` + later + `}`, "", ErrExpired},
+		{`{"sub":"jw","iss":"i","EXP":` + later + `}`, "", ErrNoExpiry},
+		{`{"sub":"jw","iss":"x","Iss":"i","exp":` + later + `}`, "", ErrIssuer},
+		{`{"sub":"jw","sub":"victim",` + tail, "", ErrMalformed},
+		{`{"sub":"jw","\u0073ub":"victim",` + tail, "", ErrMalformed},
+		{`{"sub":"jw","sub":null,` + tail, "", ErrMalformed},
+		{`{"sub":"jw","exp":` + past + `,` + tail, "", ErrMalformed},
+		{`{"sub":"jw","iss":"x",` + tail, "", ErrMalformed},
+		{`{"sub":"jw","aud":"a","aud":"b",` + tail, "", ErrMalformed},
+		{`{"sub":"jw","nbf":1,"nbf":1,` + tail, "", ErrMalformed},
+		{"{\"sub\":\"j\xffw\"," + tail, "", ErrMalformed},
+		{"{\"sub\":\"jw\",\"name\":\"\xed\xa0\x80\"," + tail, "", ErrMalformed},
+		{`{"sub":"\ud800",` + tail, "", ErrSubject},
+		{`{"sub":"j\udc00w",` + tail, "", ErrSubject},
+		{`{"sub":"j�w",` + tail, "", ErrSubject},
+		{`null`, "", ErrIssuer},
+		{`["sub","jw"]`, "", ErrMalformed},
+		{`{"sub":["jw"],` + tail, "", ErrMalformed},
+	} {
+		head := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(c.payload))
+		sig, err := jwt.SigningMethodHS256.Sign(head, []byte(secret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := v.Verify(context.Background(), head+"."+base64.RawURLEncoding.EncodeToString(sig))
+		if c.want == nil && err != nil || c.want != nil && !errors.Is(err, c.want) || id.User.String() != c.user {
+			t.Errorf("%q: %q, %v, want %q, %v", c.payload, id.User, err, c.user, c.want)
+		}
+	}
 }

@@ -27,7 +27,7 @@ var (
 // The refusals that are final.
 var (
 	// ErrMalformed is returned when the token is empty, longer than MaxTokenBytes or no
-	// JWT, or a claim that is read has a wrong type.
+	// JWT, or a claim that is read has a wrong type or comes twice.
 	ErrMalformed = &Refusal{protocol.CloseTokenRefused, "token is malformed", "malformed"}
 	// ErrAlgorithm is returned when no key is configured for the token's algorithm.
 	ErrAlgorithm = &Refusal{protocol.CloseTokenRefused, "token algorithm is not accepted", "algorithm"}
@@ -37,7 +37,7 @@ var (
 	ErrIssuer = &Refusal{protocol.CloseTokenRefused, "token is from another issuer", "issuer"}
 	// ErrAudience is returned when aud does not hold the configured one.
 	ErrAudience = &Refusal{protocol.CloseTokenRefused, "token is for another audience", "audience"}
-	// ErrSubject is returned when sub is no user id.
+	// ErrSubject is returned when sub is no user id, or holds U+FFFD.
 	ErrSubject = &Refusal{protocol.CloseTokenRefused, "token subject is no user id", "subject"}
 	// ErrNoExpiry is returned when there is no exp.
 	ErrNoExpiry = &Refusal{protocol.CloseTokenRefused, "token has no expiry", "no_expiry"}
