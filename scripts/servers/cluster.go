@@ -9,7 +9,14 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-const clusterSize = 3
+const (
+	clusterSize = 3
+
+	// nowhere is what nodes tell each other of where they are. nats-server always tells
+	// (NoAdvertise is about clients), and who is told dials at once: such a route would
+	// go around the proxies, and no Cut or Delay would reach it.
+	nowhere = "127.0.0.1:1"
+)
 
 // NATSCluster is three nats-servers that form one JetStream cluster. Every route between
 // two of them runs through a proxy of its own, which a test can cut.
@@ -52,7 +59,7 @@ func (c *NATSCluster) start(t testing.TB, i int) *NATSServer {
 		o.Log = testLog(t, name)
 		o.Tune = func(o *server.Options) {
 			o.ServerName, o.Routes = name, routes
-			o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port, PoolSize: 1, NoAdvertise: true}
+			o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port, Advertise: nowhere, PoolSize: 1, NoAdvertise: true}
 		}
 	})
 	port = n.Server().ClusterAddr().Port
