@@ -22,9 +22,12 @@ const (
 	// Patience is how long a receiver waits for its first position.
 	Patience = 15 * time.Second
 	// MaxReplay and MaxReplayBytes bound what a receiver gets by resuming, or a user by a
-	// repair; who missed more is told so and syncs by conversation.
+	// repair; who missed more is told so and syncs by conversation. It comes in one burst:
+	// MaxReplayBytes is at most half of the socket's Limits.Pending (1 MiB), or a network
+	// that is slower than the edge would end every try to resume in a close. What was held
+	// meanwhile (holdBytes) and the resume tokens are in the other half.
 	MaxReplay      = 1000
-	MaxReplayBytes = 4 << 20
+	MaxReplayBytes = 512 << 10
 
 	defaultSweep  = time.Minute
 	defaultResync = 1000 // per second and hub
@@ -35,7 +38,8 @@ var (
 	// ErrTooManyConnections is returned when the user has users.MaxReceivers receivers.
 	ErrTooManyConnections = errors.New("too many connections of this user")
 	// ErrNotReady is returned when no marker of the user's shard was answered within
-	// Patience: NATS is away, or the shard's stream does not exist.
+	// Patience: NATS is away, or the shard's stream does not exist, or begins anew again
+	// and again.
 	ErrNotReady = errors.New("downlink is not ready")
 )
 

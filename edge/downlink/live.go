@@ -24,10 +24,10 @@ const (
 )
 
 // Bounds of what waits for a position: per user, and per hub. What does not fit is read
-// from the stream later.
+// from the stream later. A hold may follow a replay in the same burst, see MaxReplayBytes.
 const (
 	holdFrames   = 256
-	holdBytes    = 1 << 20
+	holdBytes    = 256 << 10
 	hubHoldBytes = 64 << 20
 )
 

@@ -16,7 +16,7 @@ const (
 	resumedForeign                       // of another incarnation or shard
 	resumedFuture                        // behind the stream's end: it came back from an older disk
 	resumedEvicted                       // what was missed is not kept any more
-	resumedTooMuch                       // more was missed than MaxReplay
+	resumedTooMuch                       // more was missed than is replayed
 	resumedUnread                        // the stream could not be read in time
 	resumeResults
 )

@@ -203,6 +203,36 @@ func TestTooMuchToReplay(t *testing.T) {
 	}
 }
 
+// So are its bytes, which are more than one answer carries.
+func TestTooManyBytesToReplay(t *testing.T) {
+	s := servers.NATS(t)
+	js := ensure(t, s.Conn(t), layout(1))
+	e := newEdge(t, s.URL())
+	from := e.login(t, "u1", "").token().String()
+	const n = 16
+	u, pad := userid.MustParse("u1"), strings.Repeat("x", downlink.MaxReplayBytes/n-len(`{"id":"00","x":""}`))
+	var want []string
+	for i := range n + 1 {
+		if i == n {
+			r := e.login(t, "u1", from)
+			if !r.resumed() {
+				t.Errorf("%d bytes were not resumed", downlink.MaxReplayBytes)
+			}
+			r.untilFrames(t, want...)
+		}
+		want = append(want, fmt.Sprintf("%02d", i))
+		if _, err := js.Publish(t.Context(), subject.Down(subject.Shard(u, shards), u), fmt.Appendf(nil, `{"id":%q,"x":%q}`, want[i], pad)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := e.login(t, "u1", from); r.resumed() || len(r.frames()) > 0 {
+		t.Errorf("resumed %v with %d frames", r.resumed(), len(r.frames()))
+	}
+	if n := e.count(t, "attached_total", "too_much"); n != 1 {
+		t.Errorf("%v logins are counted as too much, want 1", n)
+	}
+}
+
 // The position of an idle user stays fresh for ever: idle for more than twice the age
 // limit, and then resumed.
 func TestIdleForTwiceTheAgeLimit(t *testing.T) {
