@@ -28,6 +28,9 @@
 //     message behind the position: the limits evict from the front only.
 //   - All users are swept so once a minute, and at once when anything was wrong.
 //
+// A known limit: replicas evict by age each on a timer of its own, so what one of three
+// replicas answers may be one tick of that timer apart from what another one held.
+//
 // All sequences are compared within one incarnation of a stream, whose name every frame
 // and PubAck carries. Another incarnation, or one that went back behind what was seen,
 // starts all positions anew, and everybody is told by Resync at a bounded rate.

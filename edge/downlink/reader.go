@@ -19,13 +19,14 @@ const (
 	nobodyFor    = 500 * time.Millisecond // the same while no replica answers at all: the stream may be gone
 	freshFor     = time.Second            // see firstFrom
 	lastsBytes   = 32 << 20               // of one answer to lasts
-	answerQueue  = 1280                   // messages; one answer has at most 1,025
+	answerQueue  = 2 * 1025               // messages: an answer, and one that came too late
 )
 
 var (
 	errUnread = errors.New("stream could not be read")
 	errStale  = errors.New("replica is behind")
 	errNobody = errors.New("no replica answers")
+	errHole   = errors.New("a part of an answer was lost")
 )
 
 // getRequest is the body of a direct get.
@@ -73,19 +74,31 @@ func (r *reader) ask(ctx context.Context, stream string, req getRequest, each fu
 	if err := r.nc.PublishRequest(directGet+stream, reply, body); err != nil {
 		return end{}, fmt.Errorf("direct get: %w", err)
 	}
+	return r.collect(ctx, reply, each)
+}
+
+// collect passes on the messages of one answer. Each names the one before it, the end the
+// last: nats.go drops what does not fit in the queue, and says so to nobody here.
+func (r *reader) collect(ctx context.Context, reply string, each func(*nats.Msg)) (end, error) {
 	timeout := time.NewTimer(readTimeout)
 	defer timeout.Stop()
-	for {
+	for last := uint64(0); ; {
 		select {
 		case m := <-r.answer:
 			if m.Subject != reply { // of a request that was given up
 				continue
 			}
-			if status := first(m, "Status"); status == "503" {
+			status := first(m, "Status")
+			if status == "503" {
 				return end{}, errNobody
-			} else if status != "" {
+			}
+			if (status == "" || status == "204") && number(m, hLast) != last {
+				return end{}, errHole
+			}
+			if status != "" {
 				return end{status: status, pending: number(m, hPending)}, nil
 			}
+			last = number(m, hSequence)
 			each(m)
 			timeout.Reset(readTimeout)
 		case <-timeout.C:
