@@ -54,6 +54,7 @@ func (h *hub) detach(l *letter) {
 
 // leave removes a receiver, and the user with the last one. u is invalid afterwards.
 func (h *hub) leave(sh *shard, u *user, r Receiver) {
+	h.touch(sh, u)
 	gone, ok := u.Leave(r)
 	if !ok {
 		return
@@ -90,30 +91,43 @@ func (h *hub) expire(sh *shard, now time.Time) {
 		return true
 	})
 	for i := range over {
-		j := &over[i]
-		u := sh.users.Get(j.user)
-		if u == nil {
-			continue
-		}
-		if s := u.Find(j.receiver); s != nil && s.Joining && s.Conn == j.conn {
-			h.leave(sh, u, j.receiver)
-			h.d.m.attachFailed[failedNotReady].Inc()
-			j.receiver.AttachFailed(ErrNotReady)
+		if u, s := sh.joiner(&over[i]); s != nil {
+			h.notReady(sh, u, s.Receiver)
 		}
 	}
 }
 
-func (j *job) expired(now time.Time) bool { return j.kind == join && now.Sub(j.since) >= Patience }
+// notReady gives up a receiver that joins. u is invalid afterwards.
+func (h *hub) notReady(sh *shard, u *user, r Receiver) {
+	h.leave(sh, u, r)
+	h.d.m.attachFailed[failedNotReady].Inc()
+	r.AttachFailed(ErrNotReady)
+}
 
-// joined gives a receiver its first position: to is the marker's sequence.
-func (h *hub) joined(sh *shard, o *outcome, to uint64) {
-	j := &o.job
+// joiner is who waits for a join, nil when it has left.
+func (sh *shard) joiner(j *job) (*user, *slot) {
 	u := sh.users.Get(j.user)
 	if u == nil {
+		return nil, nil
+	}
+	if s := u.Find(j.receiver); s != nil && s.Joining && s.Conn == j.conn {
+		return u, s
+	}
+	return nil, nil
+}
+
+func (j *job) expired(now time.Time) bool { return j.kind == join && now.Sub(j.since) >= Patience }
+
+// joined gives a receiver its first position: to is the marker's sequence, 0 when no
+// marker holds.
+func (h *hub) joined(sh *shard, o *outcome, to uint64) {
+	j := &o.job
+	u, s := sh.joiner(j)
+	if s == nil {
 		return
 	}
-	s := u.Find(j.receiver)
-	if s == nil || !s.Joining || s.Conn != j.conn {
+	if to == 0 { // with no position it would get no frame ever
+		h.notReady(sh, u, j.receiver)
 		return
 	}
 	h.touch(sh, u)

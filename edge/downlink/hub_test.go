@@ -156,3 +156,54 @@ func TestFrameIsShared(t *testing.T) {
 		t.Errorf("inserting the resume member allocates %v times", n)
 	}
 }
+
+// Nothing is read for receivers that left before their round began; the others are.
+func TestNothingIsReadForWhoLeft(t *testing.T) {
+	h, sh := testHub()
+	live(sh, "u")
+	sh.flying = &round{} // the next one waits
+	gone, stays := &record{}, &record{}
+	u := userid.MustParse("u")
+	for range 10 {
+		h.attach(&letter{receiver: gone, user: u, conn: users.ConnHash("gone"), resume: "k3x9.0.1"})
+		h.detach(&letter{receiver: gone, user: u})
+	}
+	h.attach(&letter{receiver: stays, user: u, conn: users.ConnHash("stays")})
+	h.repair(sh, sh.users.Get(u))
+	jobs := sh.take()
+	if len(jobs) != 2 || jobs[0].receiver != Receiver(stays) || jobs[1].kind != repair || len(sh.pending) != 0 {
+		t.Errorf("the round has %+v, %d wait", jobs, len(sh.pending))
+	}
+	h.attach(&letter{receiver: gone, user: u, conn: users.ConnHash("gone")})
+	h.detach(&letter{receiver: gone, user: u})
+	sh.flying, sh.probe = nil, false
+	if h.kick(sh); sh.flying != nil || len(sh.pending) != 0 {
+		t.Error("a round began for nobody")
+	}
+}
+
+// Where no marker holds, there is no first position: the receiver is told to come again.
+func TestJoinWithoutAPosition(t *testing.T) {
+	h, sh := testHub()
+	r := &record{}
+	id := userid.MustParse("u")
+	sh.users.Add(id).X = perUser{}
+	h.attach(&letter{receiver: r, user: id, conn: users.ConnHash("c")})
+	p := &prober{h: h}
+	p.fail(&round{}, sh.take(), resumedUnread, 0)
+	letters := h.box.take()
+	h.open(&letters[0])
+	if !errors.Is(r.failed, ErrNotReady) || r.attached != 0 || sh.users.Get(id) != nil {
+		t.Errorf("AttachFailed(%v), %d times attached", r.failed, r.attached)
+	}
+}
+
+// A replay and what was held meanwhile come in one burst, which a socket must take at its
+// default of Limits.Pending even when its network takes nothing.
+func TestBurstFitsTheSocket(t *testing.T) {
+	const pending, header = 1 << 20, 10
+	most := MaxReplayBytes + holdBytes + (MaxReplay+holdFrames)*(len(resumeMember)+maxToken+len(`",`)+header)
+	if most > pending {
+		t.Errorf("a burst may have %d bytes, a socket takes %d", most, pending)
+	}
+}

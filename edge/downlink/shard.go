@@ -148,24 +148,41 @@ func (h *hub) kick(sh *shard) {
 	if sh.flying != nil || len(sh.pending) == 0 && !sh.probe && !sh.sweeping() {
 		return
 	}
-	r := &round{shard: sh.n, name: sh.life.name, gen: sh.life.gen, high: sh.life.high, mark: sh.probe, ages: sh.probe}
-	n := min(len(sh.pending), roundUsers)
-	r.jobs = append(r.jobs, sh.pending[:n]...)
-	rest := copy(sh.pending, sh.pending[n:])
-	clear(sh.pending[rest:])
-	if sh.pending = sh.pending[:rest]; rest == 0 && cap(sh.pending) > 4*roundUsers { // of a storm
-		sh.pending = nil
+	r := &round{shard: sh.n, name: sh.life.name, gen: sh.life.gen, high: sh.life.high, mark: sh.probe, ages: sh.probe, jobs: sh.take()}
+	if len(r.jobs) == 0 && !sh.probe && !sh.sweeping() {
+		return
 	}
 	for i := range r.jobs {
 		r.mark = r.mark || r.jobs[i].kind != check
 	}
 	if sh.sweeping() && sh.life.name != "" {
-		h.sweepInto(sh, r, roundUsers-n)
+		h.sweepInto(sh, r, roundUsers-len(r.jobs))
 		r.mark = true
 	}
 	sh.probe = false
 	sh.flying = r
 	h.probers.Go(func() { sh.prober.run(h.life, r) })
+}
+
+// take returns the jobs of the next round. Nothing is read for receivers that have left:
+// a client that connects in a loop would have all it missed read each time.
+func (sh *shard) take() (jobs []job) {
+	n := 0
+	for ; n < len(sh.pending) && len(jobs) < roundUsers; n++ {
+		j := &sh.pending[n]
+		if j.kind == join {
+			if _, s := sh.joiner(j); s == nil {
+				continue
+			}
+		}
+		jobs = append(jobs, *j)
+	}
+	rest := copy(sh.pending, sh.pending[n:])
+	clear(sh.pending[rest:])
+	if sh.pending = sh.pending[:rest]; rest == 0 && cap(sh.pending) > 4*roundUsers { // of a storm
+		sh.pending = nil
+	}
+	return jobs
 }
 
 func (sh *shard) sweeping() bool { return sh.life.name != "" && (sh.sweep.at > 0 || sh.sweep.again) }

@@ -161,8 +161,11 @@ func (s *sim) begin() {
 	if s.flying != nil || len(sh.pending) == 0 && !sh.probe && !sh.sweeping() {
 		return
 	}
-	r := &round{gen: sh.life.gen, name: sh.life.name, high: sh.life.high, jobs: sh.pending, mark: sh.probe}
-	sh.pending, sh.probe = nil, false
+	r := &round{gen: sh.life.gen, name: sh.life.name, high: sh.life.high, jobs: sh.take(), mark: sh.probe}
+	if len(r.jobs) == 0 && !sh.probe && !sh.sweeping() {
+		return
+	}
+	sh.probe = false
 	for _, j := range r.jobs {
 		r.mark = r.mark || j.kind != check
 	}
@@ -189,7 +192,7 @@ func (s *sim) begin() {
 		func() { s.h.proven(r, &results{to: m.seq, outcomes: now}) },
 		func() {
 			if epoch != s.epoch || s.seq < m.seq { // errMoved, and no other try
-				s.answerUnread(r, todo, m.seq)
+				s.answerUnread(r, todo, 0)
 				return
 			}
 			s.answer(r, todo, swept, m.seq)
