@@ -99,7 +99,7 @@ type Loop[M any] struct {
 	timerfd int
 
 	stop   atomic.Bool
-	refuse atomic.Bool // StopAccepting was called
+	refuse atomic.Bool // StopAccepting was called and not heard yet
 }
 
 // mailbox is the only part of a Loop that others touch.
@@ -285,7 +285,7 @@ func (b *mailbox[M]) empty() bool {
 // there was anything.
 func (l *Loop[M]) turn() (busy bool) {
 	l.now = time.Since(l.start)
-	if l.refuse.Load() {
+	if l.refuse.CompareAndSwap(true, false) {
 		l.shutListener()
 	}
 	busy = l.ready > 0

@@ -397,6 +397,40 @@ func TestStopAccepting(t *testing.T) {
 	roundTrip(t, c, "y") // those that are here stay
 }
 
+// A loop without a listener parks like any other.
+func TestStopAcceptingDoesNotSpin(t *testing.T) {
+	e := &echo{}
+	start(t, e, 10*time.Millisecond)
+	e.l.StopAccepting()
+	waitTicks(t, e, 2)
+	begin, used := time.Now(), cpuTime(t)
+	waitTicks(t, e, 20)
+	if used, all := cpuTime(t)-used, time.Since(begin); used > all/3 {
+		t.Errorf("an idle loop took %v of CPU in %v", used, all)
+	}
+}
+
+// waitTicks waits for n more ticks of e's loop.
+func waitTicks(t *testing.T, e *echo, n int64) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for until := e.ticks.Load() + n; e.ticks.Load() < until; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no ticks")
+		}
+	}
+}
+
+// cpuTime returns what this process has used.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // An idle loop must not turn: neither by itself nor because of a listener that cannot
 // be served for lack of descriptors.
 func TestLackOfDescriptorsPausesAccepting(t *testing.T) {
