@@ -115,6 +115,8 @@ func (g *gateway) published(c *Conn, err error) {
 		g.publishedLate(c, err)
 	case err != nil:
 		c.close(EndStalled, "a frame was not stored in time, send it again")
+	case c.has(fDraining) && c.sess.drainAt.reached(c.k.now()):
+		c.close(EndDrain, "the edge goes away")
 	case c.has(fReannounce):
 		g.announce(c)
 	default:

@@ -93,6 +93,38 @@ func TestDrainWaitsForTheFrameInFlight(t *testing.T) {
 	}
 }
 
+// Who sends one frame behind the other goes too: after the frame that is in flight.
+func TestDrainEndsABusySender(t *testing.T) {
+	r := serve(t, func(c *socket.Config, r *rig) { r.up.auto = false; c.DrainRate = 100 })
+	p := r.open("/ws", "Authorization", "Bearer u1")
+	p.loginReply()
+	r.up.next(t).s.PublishDone(nil)
+	for range 3000 {
+		p.text("x")
+	}
+	ev := r.up.next(t)
+	done := make(chan error, 1)
+	go func() { done <- r.Drain(context.Background()) }()
+	if m := p.message(); m.Code != protocol.NoticeDrain {
+		t.Fatalf("notice %+v", m)
+	}
+	begin := time.Now()
+	frames := 1
+	for ; ev.Type == envelope.Frame; frames++ {
+		time.AfterFunc(5*time.Millisecond, func() { ev.s.PublishDone(nil) })
+		ev = r.up.next(t)
+	}
+	if d := time.Since(begin); d > 2*time.Second || ev.Reason != envelope.ReasonDrain {
+		t.Errorf("published %s %q after %v and %d frames", ev.Type, ev.Reason, d, frames)
+	}
+	ev.s.PublishDone(nil)
+	p.closeFrame(protocol.CloseDrain)
+	_ = p.Close()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestDrainEndsWithItsContext(t *testing.T) {
 	r := serve(t, func(c *socket.Config, _ *rig) { c.DrainRate = 1 })
 	peers := []*peer{r.login("u1"), r.login("u2"), r.login("u3"), r.login("u4")}

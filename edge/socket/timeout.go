@@ -88,8 +88,7 @@ func (c *Conn) isStuck(now stamp, t *Times) {
 	}
 	if c.has(fDraining) && c.sess.drainAt.reached(now) {
 		if c.has(fInFlight) {
-			c.sess.drainAt = now.after(t.Tick) // its frame first; the uplink bounds the wait
-			return
+			return // its frame first: published closes, and the uplink bounds the wait
 		}
 		c.close(EndDrain, "the edge goes away")
 	}
@@ -117,7 +116,7 @@ func (c *Conn) rearm() {
 				next = earlier(next, w.moved.after(t.Write))
 			}
 		}
-		if c.has(fDraining) {
+		if c.has(fDraining) && !(c.has(fInFlight) && c.sess.drainAt.reached(now)) {
 			next = earlier(next, c.sess.drainAt)
 		}
 	}
