@@ -173,6 +173,10 @@ func (c *Conn) keepRest(b []byte) {
 	}
 	w := c.busy()
 	grown := c.k.pool.grow(w.rest, len(b))
+	if grown == nil && c.state == stHandshake {
+		c.refuse(handshake.RefuseOverload)
+		return
+	}
 	if grown == nil {
 		c.fail(faultMemory)
 		return

@@ -48,7 +48,10 @@ func (c *Conn) open(request, behind []byte) {
 		return
 	}
 	c.k.tmp = req.Append(c.k.tmp[:0])
-	c.queueRaw(c.k.tmp)
+	if !c.queueRaw(c.k.tmp) {
+		c.refuse(handshake.RefuseOverload)
+		return
+	}
 	if c.flush(); c.state == stClosed || c.w == nil || c.w.out != nil { // a fresh socket takes 200 bytes, or it is broken
 		c.lost()
 		return
@@ -79,7 +82,10 @@ func (c *Conn) refuse(r *handshake.Refusal) {
 	c.set(fDeaf | fShut | fRefused)
 	c.dropRest()
 	c.k.tmp = r.Append(c.k.tmp[:0])
-	c.queueRaw(c.k.tmp)
+	if !c.queueRaw(c.k.tmp) { // no buffer: a fresh socket takes it at once
+		_, _ = c.k.loop.Write(c.key, c.k.tmp)
+		c.k.loop.ShutdownWrite(c.key)
+	}
 	c.rearm()
 }
 

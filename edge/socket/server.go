@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -164,23 +165,40 @@ func (s *Server) oneGone() {
 
 // Drain ends the server's work in order: it stops accepting, tells every client when to
 // go, closes them at Config.DrainRate, and waits for the last event to be stored. When
-// ctx ends first the rest is closed at once, with close frames and events, and ctx's
-// error is returned. Abort follows, after the uplink was drained too.
+// ctx ends first the rest is closed at once, with close frames and events, which takes
+// up to cutWait, and ctx's error is returned. Abort follows, after the uplink was drained too.
 func (s *Server) Drain(ctx context.Context) error {
 	s.draining.Store(true)
 	for _, k := range s.keepers {
 		k.loop.StopAccepting()
 		k.loop.Post(message{kind: mDrain})
 	}
+	err := s.waitEmpty(ctx)
+	if err == nil || errors.Is(err, ErrAborted) {
+		return err
+	}
+	for _, k := range s.keepers {
+		k.loop.Post(message{kind: mCut})
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutWait)
+	defer cancel()
+	if errors.Is(s.waitEmpty(last), ErrAborted) {
+		return ErrAborted
+	}
+	return err
+}
+
+// cutWait is how long the loops get to close what a drain did not reach.
+const cutWait = time.Second
+
+// waitEmpty waits until nothing is left of any connection.
+func (s *Server) waitEmpty(ctx context.Context) error {
 	for s.live.Load() > 0 {
 		select {
 		case <-s.empty:
 		case <-s.stopped:
 			return ErrAborted
 		case <-ctx.Done():
-			for _, k := range s.keepers {
-				k.loop.Post(message{kind: mCut})
-			}
 			return ctx.Err()
 		}
 	}

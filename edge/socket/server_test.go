@@ -145,6 +145,24 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// Abort comes right behind a drain that ran out of time: every session is ended before.
+func TestDrainCutsBeforeItReturns(t *testing.T) {
+	const n = 50
+	r := serve(t, func(c *socket.Config, _ *rig) { c.DrainRate = 1 })
+	for i := range n {
+		r.login(fmt.Sprintf("u%d", i))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := r.Drain(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatalf("drain: %v", err)
+	}
+	r.Abort()
+	if got := len(r.up.events); got != n {
+		t.Errorf("%d of %d sessions were ended", got, n)
+	}
+}
+
 func TestAbort(t *testing.T) {
 	r := serve(t, nil)
 	p := r.login("u1")
@@ -214,4 +232,23 @@ func TestBudgetOfBuffers(t *testing.T) {
 	r.up.next(t)  // Disconnected
 	r.login("u2") // others go on
 	eventually(t, "the buffers are back", func() bool { return r.metric("buffered_bytes") == 0 })
+}
+
+// Without a byte of buffers left a handshake is refused in HTTP.
+func TestNoBuffersForAHandshake(t *testing.T) {
+	r := serve(t, func(c *socket.Config, _ *rig) { c.Loops = 1; c.Limits.Buffered = 1 })
+	const whole = "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+	for _, in := range []string{whole, whole[:20]} {
+		p := r.connect()
+		p.raw([]byte(in))
+		if answer, err := io.ReadAll(p); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") {
+			t.Errorf("answer %q, %v", answer, err)
+		}
+		_ = p.Close()
+	}
+	eventually(t, "nothing left", func() bool { return r.Connections() == 0 })
+	if n := r.metric("handshakes_total"); n != 0 {
+		t.Errorf("%v handshakes were counted", n)
+	}
 }

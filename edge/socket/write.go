@@ -44,11 +44,13 @@ func (c *Conn) queue(op ws.OpCode, payload []byte) bool {
 	return true
 }
 
-// queueRaw appends bytes that are no frame.
-func (c *Conn) queueRaw(b []byte) {
-	if out := c.room(len(b)); out != nil {
+// queueRaw appends bytes that are no frame. It reports false when the budget is used up.
+func (c *Conn) queueRaw(b []byte) bool {
+	out := c.room(len(b))
+	if out != nil {
 		c.w.out = append(out, b...)
 	}
+	return out != nil
 }
 
 // room returns out with room for n bytes, and marks the connection for TurnEnd.
