@@ -14,7 +14,7 @@ func (c *Conn) close(end End, text string) {
 		return
 	}
 	c.over(end)
-	if end == EndSlow {
+	if end == EndSlow || c.has(fBlocked) {
 		c.cutQueue()
 	}
 	if end.framing() {
@@ -63,12 +63,25 @@ func (c *Conn) queueClose(code ws.StatusCode, text string) {
 	}
 }
 
-// cutQueue drops the frames that wait, but for the one that is partly written: a reader
-// that lags gets its close frame next, and resume repairs the rest.
+// cutQueue drops the frames that wait, but for the one that is partly written, and gives
+// their memory back: a reader that lags gets its close frame next, and resume repairs
+// the rest.
 func (c *Conn) cutQueue() {
-	if w := c.w; w != nil && w.out != nil {
-		w.out = w.out[:frameStart(w.out, w.outAt, true)]
+	w := c.w
+	if w == nil || w.out == nil {
+		return
 	}
+	start, end := frameStart(w.out, w.outAt, false), frameStart(w.out, w.outAt, true)
+	left := w.out[start:end]
+	w.outAt -= start
+	small := c.k.pool.take(len(left) + 2 + ws.MaxControlFramePayloadSize)
+	if small == nil {
+		w.out = w.out[:copy(w.out, left)]
+		return
+	}
+	small = append(small, left...)
+	c.k.pool.give(w.out)
+	w.out = small
 }
 
 // peerCloses takes a close frame: RFC 6455 section 5.5.1.

@@ -18,11 +18,11 @@ func (c *Conn) send(op ws.OpCode, payload []byte) {
 		return
 	}
 	n := len(payload) + 10
-	if w := c.w; w != nil && w.out != nil && len(w.out)-w.outAt+n > c.k.srv.cfg.Limits.Pending {
+	if w := c.w; w != nil && w.out != nil && len(w.out)-w.outAt+n > c.pending() {
 		if c.flush(); c.state >= stClosing {
 			return
 		}
-		if w = c.w; w != nil && w.out != nil && len(w.out)-w.outAt+n > c.k.srv.cfg.Limits.Pending {
+		if w = c.w; w != nil && w.out != nil && len(w.out)-w.outAt+n > c.pending() {
 			c.close(EndSlow, "reads too slowly")
 			return
 		}
@@ -31,6 +31,16 @@ func (c *Conn) send(op ws.OpCode, payload []byte) {
 		c.close(EndMemory, faultMemory.text)
 	}
 }
+
+// pending is the most bytes that may wait for the peer: few before it has logged in.
+func (c *Conn) pending() int {
+	if most := c.k.srv.cfg.Limits.Pending; c.state >= stOpen || most < firstPending {
+		return most
+	}
+	return firstPending
+}
+
+const firstPending = 4 << 10
 
 // queue appends one frame to out, whatever the state. It reports false when the budget
 // is used up.
