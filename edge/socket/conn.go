@@ -29,6 +29,7 @@ type Conn struct {
 	state    state
 	pings    uint8 // sent since a byte was heard
 	end      End
+	ignored  uint32 // bytes; see ignore
 }
 
 // session is what the client protocol keeps for a connection at rest.
@@ -149,15 +150,30 @@ func (c *Conn) readable() {
 		return
 	}
 	c.k.add(nBytesIn, n)
+	if c.has(fDeaf) {
+		c.ignore(n)
+		return
+	}
 	c.seen, c.pings = c.k.now(), 0
 	switch {
-	case c.has(fDeaf):
 	case c.state == stHandshake:
 		c.readRequest(c.k.scratch[:n])
 	default:
 		c.feed(c.k.scratch[:n])
 	}
 }
+
+// ignore counts n bytes that a deaf connection threw away, and reads no more after
+// maxIgnored: the peer's writes then wait for its deadline.
+func (c *Conn) ignore(n int) {
+	if c.ignored += uint32(n); c.ignored < maxIgnored {
+		return
+	}
+	c.set(fReadOff)
+	c.k.loop.Want(c.key, false, c.has(fBlocked))
+}
+
+const maxIgnored = 256 << 10
 
 // feed parses what was read and keeps what cannot be looked at yet.
 func (c *Conn) feed(b []byte) {

@@ -136,7 +136,8 @@ func (g *gateway) publishedLate(c *Conn, err error) {
 		return
 	case err != nil && w.retries < maxGoodbyes && !g.srv.draining.Load():
 		w.retries++
-		g.goodbye(c)
+		c.set(fInFlight) // until the next tick tries it again
+		c.k.late = append(c.k.late, c)
 		return
 	case err != nil:
 		c.k.add(nLostEvents, 1)
@@ -149,6 +150,8 @@ func (g *gateway) posted(c *Conn, m *message) {
 	switch m.kind {
 	case mPublished:
 		g.published(c, m.err)
+	case mRetry:
+		g.goodbye(c)
 	case mVerified:
 		g.verified(c, m.verdict)
 	case mAttached:

@@ -20,6 +20,8 @@ type keeper struct {
 	idle    []*work // not lent
 	dirty   []*Conn // have something to write at the end of the turn
 
+	late []*Conn // whose Disconnected is tried again at the next tick
+
 	handshakes int // connections in stHandshake
 	drainNext  int // slot at which the drain goes on; see drain.go
 	drained    int // connections that have their turn
@@ -140,7 +142,14 @@ func (k *keeper) Message(m message) {
 }
 
 // Tick is loop.Handler.
-func (k *keeper) Tick() { k.buffered.Store(k.pool.lent) }
+func (k *keeper) Tick() {
+	k.buffered.Store(k.pool.lent)
+	for _, c := range k.late {
+		k.loop.Post(message{c: c, kind: mRetry})
+	}
+	clear(k.late)
+	k.late = k.late[:0]
+}
 
 // TurnEnd is loop.Handler: one write for each connection that has something to say.
 func (k *keeper) TurnEnd() {

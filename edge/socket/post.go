@@ -24,6 +24,7 @@ const (
 	mDeliver
 	mMoved
 	mResync
+	mRetry // of Disconnected
 	mDrain // all
 	mCut   // all
 )

@@ -88,6 +88,21 @@ func TestCloseFrameSurvivesAFlood(t *testing.T) {
 	}
 }
 
+// What comes behind a fault is read for a while only.
+func TestDeafReadingIsBounded(t *testing.T) {
+	r := serve(t, func(c *socket.Config, _ *rig) { c.Times.Close = 500 * time.Millisecond })
+	p := r.login("u1")
+	p.raw([]byte{0x81, 0x01, 'a'})
+	for junk := make([]byte, 64<<10); ; {
+		if _, err := p.Write(junk); err != nil {
+			break
+		}
+	}
+	if n := r.metric("bytes_in_total"); n > 1<<20 {
+		t.Errorf("%v bytes were read", n)
+	}
+}
+
 // A fault behind a close of our own: the first answer stands, and the loop goes on.
 func TestFaultWhileClosing(t *testing.T) {
 	r := serve(t, func(c *socket.Config, _ *rig) { c.Loops = 1 })

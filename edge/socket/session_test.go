@@ -177,6 +177,25 @@ func TestStalledUplink(t *testing.T) {
 	eventually(t, "nothing left", func() bool { return r.Connections() == 0 })
 }
 
+// An uplink that refuses at once does not use up the retries at once.
+func TestRetriesOfDisconnectedPause(t *testing.T) {
+	const tick = 50 * time.Millisecond
+	r := serve(t, func(c *socket.Config, r *rig) { r.up.auto = false; c.Times.Tick = tick })
+	p := r.open("/ws", "Authorization", "Bearer u1")
+	p.loginReply()
+	r.up.next(t).s.PublishDone(nil)
+	_ = p.Close()
+	begin := time.Now()
+	for range 5 {
+		r.up.next(t).s.PublishDone(errors.New("away"))
+	}
+	r.up.next(t).s.PublishDone(nil)
+	if d := time.Since(begin); d < 3*tick {
+		t.Errorf("five retries in %v", d)
+	}
+	eventually(t, "nothing left", func() bool { return r.Connections() == 0 })
+}
+
 func TestPeerGoesWhileAFrameIsInFlight(t *testing.T) {
 	r := serve(t, func(_ *socket.Config, r *rig) { r.up.auto = false })
 	for _, reset := range []bool{true, false} {
