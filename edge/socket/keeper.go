@@ -33,6 +33,7 @@ type keeper struct {
 const (
 	scratchSize = 16 << 10
 	keepIdle    = 1024 // work structs
+	maxRefusing = 128  // connections over the limit that get an answer
 )
 
 func newKeeper(s *Server, l layer) (*keeper, error) {
@@ -76,6 +77,9 @@ func (k *keeper) Accept(key loop.Key) {
 	switch {
 	case k.srv.draining.Load():
 		c.refuse(handshake.RefuseDraining)
+	case open > int64(lim.Connections)+maxRefusing: // a refusal would hold its descriptor for a while
+		k.srv.metrics.refused[handshake.RefuseOverload.Reason].Inc()
+		c.closeSocket()
 	case open > int64(lim.Connections), k.handshakes > max(lim.Handshakes/k.srv.cfg.Loops, 1):
 		c.refuse(handshake.RefuseOverload)
 	default:

@@ -252,3 +252,22 @@ func TestNoBuffersForAHandshake(t *testing.T) {
 		t.Errorf("%v handshakes were counted", n)
 	}
 }
+
+// Refused connections that linger are few: beyond them there is no answer.
+func TestFarOverTheLimit(t *testing.T) {
+	r := serve(t, func(c *socket.Config, _ *rig) { c.Limits.Connections = 1; c.Times.Tick = time.Second })
+	r.connect()
+	peers := make([]*peer, 300)
+	for i := range peers {
+		peers[i] = r.connect()
+	}
+	silent := 0
+	for _, p := range peers {
+		if answer, _ := io.ReadAll(p); len(answer) == 0 {
+			silent++
+		}
+	}
+	if silent < 100 {
+		t.Errorf("%d of %d were closed without an answer", silent, len(peers))
+	}
+}
