@@ -41,7 +41,8 @@ type Limits struct {
 	LoginFrame int
 	// Fragments is the most frames of a message; 0 is 1024.
 	Fragments int
-	// Pending is the most bytes that wait for a reader; 0 is 1 MiB.
+	// Pending is the most bytes that wait for a reader; 0 is 1 MiB. At least twice
+	// downlink.MaxReplayBytes: a replay and what was held meanwhile come in one burst.
 	Pending int
 	// Buffered is the most bytes of all connections together that wait for anything;
 	// 0 is 512 MiB. A connection that needs more is closed with a reconnectable code.
