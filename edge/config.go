@@ -95,11 +95,11 @@ type Sockets struct {
 	// memory while a message is incomplete.
 	MaxFrame int `env:"MAX_FRAME" envDefault:"131072"`
 	// DrainRate is how many sockets are closed a second when the edge stops. The grace
-	// period must be longer than DrainNotice + sockets ÷ DrainRate + 30 s. Faster means
+	// period must be longer than DrainNotice + sockets ÷ DrainRate + 50 s. Faster means
 	// more logins at once at the other edges.
 	DrainRate int `env:"DRAIN_RATE" envDefault:"500"`
-	// DrainNotice is the time from readiness off, when clients are told, to the first
-	// close: as long as load balancers need to notice. Zero: none.
+	// DrainNotice is the time from readiness off to the drain, which tells clients and
+	// begins to close: as long as load balancers need to notice. Zero: none.
 	DrainNotice time.Duration `env:"DRAIN_NOTICE" envDefault:"5s"`
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/wirepost/wirepost/shared/admin"
 	"github.com/wirepost/wirepost/shared/natsconn"
 	"github.com/wirepost/wirepost/shared/process"
+	"github.com/wirepost/wirepost/shared/stream"
 )
 
 const (
@@ -182,7 +183,8 @@ func (e *Edge) start(ctx, life context.Context, stops *process.Stack) (*rooms, e
 // dial connects a room to NATS.
 func (e *Edge) dial(ctx context.Context, name string, onReconnect func()) (*nats.Conn, error) {
 	return natsconn.Connect(ctx, natsconn.Options{URL: e.cfg.NATS.URL.Reveal(), Name: e.cfg.Name + " " + name,
-		CredsFile: e.cfg.NATS.CredsFile, CAFile: e.cfg.NATS.CAFile, Log: e.deps.Log, OnReconnect: onReconnect})
+		CredsFile: e.cfg.NATS.CredsFile, CAFile: e.cfg.NATS.CAFile,
+		InboxPrefix: stream.EdgeInbox, Log: e.deps.Log, OnReconnect: onReconnect})
 }
 
 // drain ends the sockets at their rate, then waits for their last events.

@@ -20,6 +20,7 @@ import (
 	"github.com/wirepost/wirepost/shared/admin"
 	"github.com/wirepost/wirepost/shared/natsconn"
 	"github.com/wirepost/wirepost/shared/process"
+	"github.com/wirepost/wirepost/shared/stream"
 	"github.com/wirepost/wirepost/worker/delivery"
 	"github.com/wirepost/wirepost/worker/janitor"
 	"github.com/wirepost/wirepost/worker/lane"
@@ -101,7 +102,8 @@ func (w *Worker) Run(ctx context.Context) error {
 func (w *Worker) start(ctx context.Context, stops *process.Stack) (*lane.Group, error) {
 	log, reg, cfg := w.deps.Log, w.deps.Registry, w.cfg
 	nc, err := natsconn.Connect(ctx, natsconn.Options{URL: cfg.NATS.URL.Reveal(), Name: cfg.Name,
-		CredsFile: cfg.NATS.CredsFile, CAFile: cfg.NATS.CAFile, Log: log})
+		CredsFile: cfg.NATS.CredsFile, CAFile: cfg.NATS.CAFile,
+		InboxPrefix: stream.WorkerInbox, Log: log})
 	if err != nil {
 		return nil, err
 	}

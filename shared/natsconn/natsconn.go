@@ -20,7 +20,7 @@ import (
 // Constants until an operator asks.
 const (
 	dialTimeout   = 2 * time.Second
-	pingInterval  = 10 * time.Second // with pingsOut 2, a silent server is given up after 20 to 30 s
+	pingInterval  = 3 * time.Second // with pingsOut 2, a silent server is given up after 6 to 9 s
 	pingsOut      = 2
 	reconnectWait = 250 * time.Millisecond // between rounds over the known servers
 	jitter        = 500 * time.Millisecond // added to reconnectWait at random, so that a fleet spreads out
@@ -41,8 +41,8 @@ type Options struct {
 	// CredsFile is a .creds file (JWT and seed), CAFile a PEM file with the authorities
 	// of the server's certificate. Empty: none.
 	CredsFile, CAFile string
-	// InboxPrefix is this role's own, so that a role which may read its inbox reads
-	// nobody else's. Empty: "_INBOX".
+	// InboxPrefix is this role's own (stream.EdgeInbox, stream.WorkerInbox), so that a role
+	// which may read its inbox reads nobody else's. Empty: "_INBOX".
 	InboxPrefix string
 	Log         *slog.Logger
 

@@ -45,6 +45,13 @@ const (
 	Suspects = "suspects" // <lane> → its owner, and the uplink message that may have killed the one before
 )
 
+// EdgeInbox and WorkerInbox are what the reply subjects of each role begin with, so that
+// rights can keep one role from reading what another is answered.
+const (
+	EdgeInbox   = "_INBOX_edge"
+	WorkerInbox = "_INBOX_worker"
+)
+
 // Up is the name of an uplink lane's stream.
 func Up(lane int) string { return "UP_" + strconv.Itoa(lane) }
 

@@ -18,8 +18,8 @@
 // stream.
 //
 // To change the number of shards, stop the workers, delete the streams DOWN_*, and start
-// the workers with the new number (and the edges, which read it from the streams'
-// names): they create streams with new names and so with new epochs, and every edge
+// the workers and the edges with the new number (an edge whose number differs from that
+// in the streams' names refuses to serve): they create streams with new names and so with new epochs, and every edge
 // tells its clients to re-sync. What was stored in the old ones is lost to resume alone;
 // history is in the store. To change the number of lanes, stop the edges first and let
 // the workers empty the lanes: a user's lane depends on the number.

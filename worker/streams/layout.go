@@ -19,7 +19,7 @@ type Layout struct {
 	// keep 1.
 	Replicas int
 
-	// UplinkMaxBytes is the most bytes that wait for the workers, over all lanes; 0: 4 GiB.
+	// UplinkMaxBytes is the most bytes that wait for the workers, over all lanes; 0: 1 GiB.
 	// A full lane refuses new messages (discard new), it never drops one.
 	UplinkMaxBytes int64
 	// DownlinkMaxBytes is the most bytes of frames kept for resume, over all shards; 0: 1 GiB.
@@ -62,7 +62,7 @@ func (l Layout) filled() (Layout, error) {
 	l.Lanes = cmp.Or(l.Lanes, stream.DefaultLanes)
 	l.Shards = cmp.Or(l.Shards, stream.DefaultShards)
 	l.Replicas = cmp.Or(l.Replicas, 1)
-	l.UplinkMaxBytes = cmp.Or(l.UplinkMaxBytes, 4*gibibyte)
+	l.UplinkMaxBytes = cmp.Or(l.UplinkMaxBytes, gibibyte)
 	l.DownlinkMaxBytes = cmp.Or(l.DownlinkMaxBytes, gibibyte)
 	l.DownlinkMaxAge = cmp.Or(l.DownlinkMaxAge, 10*time.Minute)
 	l.DeadMaxBytes = cmp.Or(l.DeadMaxBytes, gibibyte/4)
