@@ -165,15 +165,32 @@ func (w *watcher) options() []nats.Option {
 func (w *watcher) wait(ctx context.Context, nc *nats.Conn) error {
 	closed := nc.StatusChanged(nats.CLOSED)
 	defer nc.RemoveStatusListener(closed)
-	select {
-	case <-w.connected:
-		return nil
-	case <-closed:
-		return ErrClosed
-	case <-ctx.Done():
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return fmt.Errorf("connect to nats: %w", errors.Join(ctx.Err(), w.last))
+	tick := time.NewTicker(tellEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.connected:
+			return nil
+		case <-closed:
+			return ErrClosed
+		case <-tick.C: // nats.go tells failed of an unreachable server, but not of every refusal
+			w.waiting(nc.LastError())
+		case <-ctx.Done():
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return fmt.Errorf("connect to nats: %w", errors.Join(ctx.Err(), w.last))
+		}
+	}
+}
+
+func (w *watcher) waiting(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil {
+		err = w.last
+	}
+	if w.tell() {
+		w.o.Log.Warn("waiting for nats", "name", w.o.Name, "err", err)
 	}
 }
 

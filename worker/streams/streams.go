@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -30,6 +31,11 @@ func ensure(ctx context.Context, js jetstream.JetStream, layout Layout, limits b
 		return err
 	}
 	e := ensurer{js: js, limits: limits}
+	if limits {
+		if err := e.noLaneBeyond(ctx, l.Lanes); err != nil {
+			return err
+		}
+	}
 	for _, b := range buckets(l) {
 		if err := e.bucket(ctx, b); err != nil {
 			return err
@@ -158,6 +164,21 @@ func (e ensurer) compare(ctx context.Context, have, want jetstream.StreamConfig)
 	}
 	_, err := e.js.UpdateStream(ctx, next)
 	return wrap(err, "update the limits of "+want.Name)
+}
+
+// noLaneBeyond refuses to work with fewer lanes than there are: this worker would take
+// part in the share of lanes and leave those that it does not know without an owner.
+func (e ensurer) noLaneBeyond(ctx context.Context, lanes int) error {
+	name := stream.Up(lanes)
+	_, err := e.js.Stream(ctx, name)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil
+	case err != nil:
+		return wrap(err, "look for "+name)
+	}
+	return &Conflict{Stream: name, Field: "lane", Have: strconv.Itoa(lanes),
+		Want: fmt.Sprintf("%d lanes as it is told (LANES); to have so few, empty and delete the other lanes' streams first", lanes)}
 }
 
 // overlap names the stream that holds a subject which want needs.

@@ -160,6 +160,28 @@ func TestWhatNoRetryCures(t *testing.T) {
 	}
 }
 
+// A wrong password is told again and again, and without the password.
+func TestRefusedAtStart(t *testing.T) {
+	s := start(t, func(o *server.Options) { o.Username, o.Password = "u", "other" })
+	log, lines := newLog()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := natsconn.Connect(ctx, natsconn.Options{
+			URL: strings.Replace(s.URL(), "nats://", "nats://u:hunter2@", 1), Name: "test", Log: log})
+		done <- err
+	}()
+	for range 3 {
+		if line := lines.await(t, "waiting for nats"); !strings.Contains(line, "Authorization") {
+			t.Errorf("the line does not say why: %s", line)
+		}
+	}
+	cancel()
+	if err := await(t, done, "the end of the wait"); err == nil {
+		t.Error("connected with a wrong password")
+	}
+}
+
 func TestReconnect(t *testing.T) {
 	s := start(t, nil)
 	log, lines := newLog()

@@ -204,6 +204,31 @@ func TestConflicts(t *testing.T) {
 	})
 }
 
+// A worker that is told a smaller number of lanes than there are must not take part: it
+// would leave lanes without an owner. It must not change a limit either.
+func TestFewerLanesThanThereAre(t *testing.T) {
+	js, ctx := start(t)
+	if err := streams.Ensure(ctx, js, streams.Layout{Lanes: 3, Shards: 1}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := js.Stream(ctx, stream.Up(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = streams.Ensure(ctx, js, streams.Layout{Lanes: 2, Shards: 1})
+	var got *streams.Conflict
+	if !errors.As(err, &got) || got.Stream != "UP_2" {
+		t.Errorf("Ensure: %v", err)
+	}
+	after, err := js.Stream(ctx, stream.Up(0))
+	if err != nil || after.CachedInfo().Config.MaxBytes != before.CachedInfo().Config.MaxBytes {
+		t.Errorf("limits were changed: %v", err)
+	}
+	if err := streams.Ensure(ctx, js, streams.Layout{Lanes: 4, Shards: 1}); err != nil {
+		t.Errorf("more lanes: %v", err)
+	}
+}
+
 func TestLimitsAreUpdated(t *testing.T) {
 	js, ctx := start(t)
 	if err := streams.Ensure(ctx, js, small); err != nil {
