@@ -11,6 +11,7 @@ import (
 	"github.com/wirepost/wirepost/scripts/dev/tap"
 	"github.com/wirepost/wirepost/shared/envelope"
 	"github.com/wirepost/wirepost/shared/protocol"
+	"github.com/wirepost/wirepost/shared/stream"
 	"github.com/wirepost/wirepost/shared/subject"
 	"github.com/wirepost/wirepost/shared/userid"
 )
@@ -81,7 +82,7 @@ func startTracer(url string) (*tracer, error) {
 	}
 	t := &tracer{nc: nc, in: make(chan *nats.Msg, seen), quit: make(chan struct{}), known: map[wayKey]*way{},
 		order: make([]wayKey, ways), acks: map[string]*way{}}
-	for _, s := range []string{subject.UpAll(), subject.LiveAll(), inboxes} {
+	for _, s := range []string{subject.UpAll(), subject.LiveAll(), edgeInboxes, workerInboxes} {
 		if _, err := nc.ChanSubscribe(s, t.in); err != nil {
 			nc.Close()
 			return nil, fmt.Errorf("tracer: %w", err)
@@ -114,9 +115,9 @@ func (t *tracer) see(m *nats.Msg, at time.Time) {
 	_, up, notUp := subject.ParseUp(m.Subject)
 	_, to, notLive := subject.ParseLive(m.Subject)
 	switch {
-	case m.Sub.Subject == inboxes && notUp == nil:
+	case m.Sub.Subject == workerInboxes && notUp == nil:
 		t.sawFetch(m, up, at)
-	case m.Sub.Subject == inboxes:
+	case m.Sub.Subject == edgeInboxes:
 		t.sawAck(m, at)
 	case notUp == nil:
 		t.sawUp(m, up, at)
@@ -257,8 +258,11 @@ func (t *tracer) of(k wayKey) *way {
 	return w
 }
 
-// inboxes is where answers go, JetStream's among them.
-const inboxes = nats.InboxPrefix + ">"
+// Where answers go, JetStream's among them.
+const (
+	edgeInboxes   = stream.EdgeInbox + ".>"
+	workerInboxes = stream.WorkerInbox + ".>"
+)
 
 // jsTimeStamp is JetStream's own header of a republished message.
 const jsTimeStamp = "Nats-Time-Stamp"

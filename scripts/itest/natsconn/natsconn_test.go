@@ -16,6 +16,7 @@ import (
 
 	"github.com/wirepost/wirepost/scripts/servers"
 	"github.com/wirepost/wirepost/shared/natsconn"
+	"github.com/wirepost/wirepost/shared/stream"
 )
 
 const patience = 20 * time.Second
@@ -187,11 +188,11 @@ func TestReconnect(t *testing.T) {
 	log, lines := newLog()
 	lost, back := make(chan error, 10), make(chan struct{}, 10)
 	nc := connect(t, natsconn.Options{
-		URL: s.URL(), Name: "test", InboxPrefix: "_INBOX_edge", Log: log,
+		URL: s.URL(), Name: "test", InboxPrefix: stream.EdgeInbox, Log: log,
 		OnDisconnect: func(err error) { lost <- err },
 		OnReconnect:  func() { back <- struct{}{} },
 	})
-	if inbox := nc.NewInbox(); !strings.HasPrefix(inbox, "_INBOX_edge.") {
+	if inbox := nc.NewInbox(); !strings.HasPrefix(inbox, stream.EdgeInbox+".") {
 		t.Errorf("inbox %s", inbox)
 	}
 	s.Shutdown()
@@ -213,6 +214,23 @@ func TestReconnect(t *testing.T) {
 	}
 	if len(lost) != 0 || len(back) != 0 {
 		t.Errorf("%d and %d hook calls too many", len(lost), len(back))
+	}
+}
+
+// TestSilentServer: a server that vanishes without closing its connections is noticed
+// while there is time left to reconnect within the 15 s of a lost node.
+func TestSilentServer(t *testing.T) {
+	s := start(t, nil)
+	proxy := servers.NewProxy(t, strings.TrimPrefix(s.URL(), "nats://"))
+	log, _ := newLog()
+	lost := make(chan error, 10)
+	connect(t, natsconn.Options{URL: "nats://" + proxy.Addr(), Name: "test", Log: log,
+		OnDisconnect: func(err error) { lost <- err }})
+	proxy.Cut()
+	select {
+	case <-lost:
+	case <-time.After(12 * time.Second):
+		t.Fatal("12 s of silence are not noticed")
 	}
 }
 
