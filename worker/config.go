@@ -13,6 +13,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"github.com/wirepost/wirepost/shared/process"
+	"github.com/wirepost/wirepost/worker/mongostore"
 )
 
 // Config is all that an operator sets. README.md has the same as a table, which a test
@@ -151,7 +152,7 @@ func (cfg *Config) check(c *process.Checks) {
 	switch uri := cfg.Store.URI.Reveal(); {
 	case uri == "":
 		c.Add("MONGODB_URI", "is not set: it says where messages are stored, such as mongodb://mongo:27017/?replicaSet=rs0")
-	case !strings.HasPrefix(uri, "mongodb://") && !strings.HasPrefix(uri, "mongodb+srv://"):
+	case !strings.HasPrefix(uri, "mongodb+srv://") && !mongostore.ValidURI(uri): // an srv name is looked up later
 		c.Add("MONGODB_URI", "must be a URI such as mongodb://mongo:27017/?replicaSet=rs0")
 	}
 	if name := cfg.Store.Database; len(name) > maxDBName || strings.ContainsAny(name, notInDBNames) {

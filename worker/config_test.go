@@ -52,6 +52,7 @@ func TestWrongValues(t *testing.T) {
 		{"DOWNLINK_MAX_AGE", "1ms", "must be from 1s"},
 		{"DOWNLINK_MAX_BYTES", "0", "must be from 4194304"},
 		{"MONGODB_URI", "u:hunter2@mongo", "must be a URI"},
+		{"MONGODB_URI", "mongodb://u:hunter2@mongo:27017:1/", "must be a URI"},
 		{"MONGODB_DATABASE", "a/b", "must be the name of a database"},
 		{"BODY_LIMIT", "0", "must be from 1 to"},
 		{"BATCH", "100000", "must be from 1 to 512"},

@@ -52,6 +52,10 @@ type Store struct {
 	hints    *hints // nil on FerretDB, which reads the last messages themselves
 }
 
+// ValidURI reports whether uri is one that Open can use. It connects to nothing; what is
+// wrong is not said, because it may hold the password.
+func ValidURI(uri string) bool { return options.Client().ApplyURI(uri).Validate() == nil }
+
 // Open connects to the store, finds out what it is, and creates the collections and
 // indexes that are missing. While the store is away it tries again every 3 s, with a log
 // line each, until ctx ends. A malformed address is an error at once.
