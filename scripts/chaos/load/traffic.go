@@ -1,0 +1,175 @@
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Parts of all sends that are something else than a new message.
+const (
+	partAgain = 0.01  // repeated after the ack, byte for byte
+	partReuse = 0.005 // repeated after the ack, with another body
+	partWrong = 0.005 // to a receiver that no user can be
+	partBurst = 0.05  // followed by burst more to the same receiver, without a pause
+	burst     = 12
+)
+
+// keepSending is the sender of a device: an open loop with random pauses, as long as its
+// window has room.
+func (l *Load) keepSending(d *device, rate float64) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	n := 0
+	for {
+		var in intent
+		more := 0
+		select {
+		case <-l.ctx.Done():
+			return
+		case in = <-d.wants:
+		case <-timer.C:
+			n++
+			in = l.newSend(d, n)
+			if d.rng.Float64() < partBurst {
+				more = burst
+			}
+			pause := d.rng.ExpFloat64() / rate * (1 + partBurst*burst)
+			timer.Reset(time.Duration(pause * float64(time.Second)))
+		}
+		for {
+			if !l.awaitRoom(d) || !l.send(d, in) {
+				return
+			}
+			if more--; more < 0 {
+				break
+			}
+			n++
+			to := in.to
+			in = l.newSend(d, n)
+			in.to = to
+		}
+	}
+}
+
+func (l *Load) send(d *device, in intent) bool {
+	if err := d.send(context.Background(), in); err != nil {
+		l.fail(err)
+		return false
+	}
+	l.sent.Add(1)
+	return true
+}
+
+// awaitRoom waits until the device's window has room; false: it is over.
+func (l *Load) awaitRoom(d *device) bool {
+	return d.await(l.ctx, func() bool { return len(d.open) < l.o.Window }) == nil
+}
+
+// newSend is a new message of a device to one of its user's peers, the first of them more
+// often than the others.
+func (l *Load) newSend(d *device, n int) intent {
+	k := min(l.o.Peers, len(l.users)-1)
+	hop := 1 + min(d.rng.IntN(k), d.rng.IntN(k))
+	if d.rng.IntN(2) == 0 {
+		hop = len(l.users) - hop
+	}
+	in := intent{cid: uuid.NewString(), to: l.users[(d.index+hop)%len(l.users)]}
+	if d.rng.Float64() < partWrong {
+		in.to = strings.Repeat("x", 129)
+	}
+	in.body = json.RawMessage(fmt.Sprintf(`{"text":"%s says %d","id":%q}`, d.user[:2], n, in.cid[:13]))
+	return in
+}
+
+// acked may want a repetition of a send.
+func (l *Load) acked(d *device, was intent) {
+	l.acks.Add(1)
+	if was.cid == "" || was.again || was.reuse {
+		return
+	}
+	switch p := d.dice.Float64(); {
+	case p < partAgain:
+		was.again = true
+	case p < partAgain+partReuse:
+		was.reuse, was.body = true, json.RawMessage(`{"text":"another"}`)
+	default:
+		return
+	}
+	select {
+	case d.wants <- was:
+	default:
+	}
+}
+
+// keepDisturbing cuts, restarts and crashes a device at random.
+func (l *Load) keepDisturbing(d *device, rng *rand.Rand) {
+	for {
+		timer := time.NewTimer(time.Duration(rng.ExpFloat64() * float64(l.o.Disturb)))
+		select {
+		case <-l.ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		var err error
+		switch rng.IntN(4) {
+		case 0:
+			err = d.reborn(false)
+		case 1:
+			err = d.reborn(true)
+		default:
+			d.cut()
+		}
+		if err != nil {
+			l.fail(err)
+			return
+		}
+	}
+}
+
+// Flood tells one device that can be slow not to read, lets another user send n messages
+// of size bytes to it, and returns what lets it read again. It returns when the sender
+// has taken them all.
+func (l *Load) Flood(ctx context.Context, n, size int) (to string, hear func(), err error) {
+	var deaf, from *device
+	for _, d := range l.devices {
+		if d.slow && (deaf == nil || rand.IntN(2) == 0) {
+			deaf = d
+		}
+	}
+	for _, d := range l.devices {
+		if deaf != nil && !d.slow && d.user != deaf.user && (from == nil || rand.IntN(4) == 0) {
+			from = d
+		}
+	}
+	if from == nil {
+		return "", nil, errors.New("flood: nobody can be slow, or nobody is there to send")
+	}
+	deaf.mu.Lock()
+	deaf.hear()
+	deaf.deaf = make(chan struct{})
+	deaf.mu.Unlock()
+	hear = func() {
+		deaf.mu.Lock()
+		defer deaf.mu.Unlock()
+		deaf.hear()
+	}
+	for i := range n {
+		cid := uuid.NewString()
+		body := fmt.Sprintf(`{"n":%d,"id":%q,"pad":%q}`, i, cid, strings.Repeat("p", max(0, size-80)))
+		select {
+		case from.wants <- intent{cid: cid, to: deaf.user, body: json.RawMessage(body)}:
+		case <-ctx.Done():
+			hear()
+			return "", nil, ctx.Err()
+		}
+	}
+	return deaf.id, hear, nil
+}
