@@ -1,0 +1,122 @@
+package check
+
+// checkDead: what can never succeed is in the dead stream in time, and nothing else is.
+func (m *model) checkDead() {
+	found := map[int32]int32{} // cid → the first Dead
+	for _, d := range m.deads {
+		if _, ok := found[d.cid]; !ok {
+			found[d.cid] = d.entry
+		}
+	}
+	poisons := map[int32]bool{}
+	for _, p := range m.poisons {
+		poisons[p.cid] = true
+		m.checkPoison(p, found)
+	}
+	for _, d := range m.deads {
+		if !poisons[d.cid] {
+			m.tell(DeadSend, m.entries[d.entry].t, subject{keys: []int32{d.entry}, msgs: m.ofCID(d.cid)},
+				"%s is in the dead stream and was no poison", m.cids.name(d.cid))
+		}
+	}
+}
+
+// ofCID returns the messages with a cid, of any sender.
+func (m *model) ofCID(cid int32) []int32 {
+	var msgs []int32
+	for i := range m.messages {
+		if m.messages[i].cid == cid {
+			msgs = append(msgs, int32(i))
+		}
+	}
+	return msgs
+}
+
+// checkPoison judges one. The dead stream goes with all other data of NATS, so what
+// was put in before that, and was not due yet, may never be found.
+func (m *model) checkPoison(p letter, found map[int32]int32) {
+	e := &m.entries[p.entry]
+	limit := int64(m.limits.Dead)
+	if e.is(fKill) {
+		limit = int64(m.limits.KillerDead)
+	}
+	due := m.calm(e.t, limit) + limit
+	at, ok := found[p.cid]
+	switch {
+	case ok && m.entries[at].t <= due:
+	case ok:
+		m.tell(Poisoned, e.t, subject{keys: []int32{p.entry, at}}, "poison %s was dead after %s", m.cids.name(p.cid), span(m.entries[at].t-e.t))
+	case m.wipedBetween(p.entry, due):
+	case m.last > due || m.done:
+		m.tell(Poisoned, e.t, subject{keys: []int32{p.entry}}, "poison %s was never found dead", m.cids.name(p.cid))
+	}
+}
+
+func (m *model) wipedBetween(at int32, due int64) bool {
+	for _, w := range m.wiped {
+		if w > at && m.entries[w].t <= due {
+			return true
+		}
+	}
+	return false
+}
+
+// calm is when a limit that began at t begins to count: not before the end of any fault
+// that is at work, or was healed less than Limits.Service ago, at a time within the limit.
+// A fault that does not come back by itself (kill) ends at once or when it is healed,
+// whichever is on record; one that is never healed ends nothing.
+func (m *model) calm(t, limit int64) int64 {
+	from := t
+	for _, f := range m.faults { // in order: each may put the limit off, and so bring the next one into it
+		if f.from > from+limit {
+			break
+		}
+		end := f.heal
+		if end == never {
+			if !f.kill {
+				continue
+			}
+			end = f.from
+		}
+		if end+int64(m.limits.Service) >= t {
+			from = max(from, end)
+		}
+	}
+	return from
+}
+
+// checkDrained: soon after the end of everything nothing waits any more.
+func (m *model) checkDrained() {
+	if m.quiet == never {
+		m.tell(Drained, m.last, subject{}, "the run is done and was never quiet")
+		return
+	}
+	first, lowest := int32(none), int32(none)
+	for i := range m.entries {
+		e := &m.entries[i]
+		switch {
+		case e.kind == kQuiet:
+			first = int32(i)
+		case e.kind == kLag && e.t >= m.quiet && e.t <= m.quiet+int64(m.limits.Drained):
+			if lowest == none || e.seq < m.entries[lowest].seq {
+				lowest = int32(i)
+			}
+		}
+	}
+	switch {
+	case lowest == none:
+		m.tell(Drained, m.quiet, subject{keys: []int32{first}}, "nobody looked at the uplink within %s of the end of all sends", m.limits.Drained)
+	case m.entries[lowest].seq != 0:
+		m.tell(Drained, m.quiet, subject{keys: []int32{first, lowest}}, "%d messages wait in the uplink, and never fewer within %s of the end of all sends",
+			m.entries[lowest].seq, m.limits.Drained)
+	}
+}
+
+// checkHealed: a run that is done has healed what does not come back by itself.
+func (m *model) checkHealed() {
+	for i := range m.faults {
+		if f := &m.faults[i]; f.heal == never && !f.kill {
+			m.tell(Malformed, f.from, subject{keys: []int32{f.entry}}, "fault %d (%s) was never healed", f.number, f.name)
+		}
+	}
+}
