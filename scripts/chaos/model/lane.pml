@@ -1,0 +1,359 @@
+/*
+ * The way of a send: client, edge, lane, worker, and back. How order survives crashes,
+ * pauses, take-overs and retries, and how every send is resolved.
+ *
+ * How to read Promela stands at the head of store.pml.
+ *
+ *   here       stands for                                       in the code
+ *   Client     a sender with an outbox, sends without waiting   shared/client/outbox.go
+ *   Edge       the edge of one connection of that client        edge/socket/gateway.go, edge/uplink
+ *   Consumer   the lane's work queue and its pinned consumer    JetStream: UP_<lane>
+ *   Worker     one worker's tenure of the lane, and its work    worker/lane/tenure.go, work.go
+ *              on a message: store, publish, acknowledge        worker/messaging/messaging.go
+ *   Faults     what goes wrong
+ *
+ * One sender writes MESSAGES messages to one recipient. The store is the simplest that
+ * keeps the rules of store.pml: it commits in one step.
+ *
+ * A pause is no state of its own. A process that is not chosen for long is paused: a
+ * worker may take each of its steps at any later time, with what it fetched before.
+ *
+ * A RULE IS TAKEN OUT with -D and one of:
+ *   UPACK_BEFORE_DOWNACK  acknowledge to the lane before the downlink has the frames
+ *   NO_UNIQUE_KEY         no unique key (from, cid)
+ *   NO_RESET              a take-over goes on where the last owner was
+ *   WOKEN_OWNER           an owner that wakes up and is pinned again goes on with its run
+ *   PIPELINED             an edge has two publishes of a connection in flight
+ *   DISCARD_OLD           a full lane deletes its oldest message
+ *   MSGID_DEDUP           the client's id is the broker's Nats-Msg-Id
+ *
+ * WHAT IS NOT PROMISED: when all of NATS' data is deleted, what was sent and not yet
+ * acknowledged may change its order, since a publish in flight goes into the new lane
+ * while what came before it was in the old one, and since an acknowledgement that was
+ * meant for the old lane may hit a message of the new one. What was acknowledged stays,
+ * and what was sent after that stands behind it. -DORDER_ACROSS_WIPE asks for more than
+ * that; spin finds the run that breaks it.
+ *
+ * BOUNDS, and so what is not proven: 1 sender, 3 messages, 1 lane that holds 2, 2
+ * workers that fetch 2 messages ahead and work one at a time, FAULTS faults in all, of
+ * which at most BREAKS broken connections and WIPES losses of all of NATS' data. A
+ * redelivery after the ack wait is not here: to a worker it is a broken run, as after a
+ * late reset. Suspects and their record (worker/lane/record.go) are not here: order does
+ * not need them. A frame that the downlink holds reaches its socket.
+ */
+
+#ifndef FAULTS
+#define FAULTS 2
+#endif
+#ifndef BREAKS
+#define BREAKS 1
+#endif
+#ifndef WIPES
+#define WIPES 1
+#endif
+
+#define MESSAGES 3
+#define FIRST(m) ((m) == 1)
+#ifdef ORDER_ACROSS_WIPE
+#define ORDER_PROMISED true
+#else
+#define ORDER_PROMISED (wiped == 0)
+#endif
+#include "rules.pml"
+#define ALL (BIT(1) | BIT(2) | BIT(3))
+
+byte faults = FAULTS;      /* still to come */
+byte wiped;                /* losses of all of NATS' data */
+
+/* The connection. */
+chan wire = [MESSAGES] of { byte }; /* written by the client, not read by the edge */
+byte conn;                 /* the client's connection now; there may have been others */
+byte next = 1;             /* what it sends next on this connection */
+byte flying;               /* publishes in flight, on all connections */
+
+/* The lane: a work queue, whose positions are JetStream's stream sequence. */
+#define CAPACITY 2         /* a full lane refuses */
+#define ROOM 16
+byte lane[ROOM];           /* the message at a position; 0: acknowledged and deleted */
+byte tail;                 /* the last position used */
+byte used;                 /* messages in it */
+#ifdef MSGID_DEDUP
+byte dedup;                /* the ids that it remembers */
+#endif
+
+/* The lane's consumer. */
+byte from = 1;             /* the position that is delivered next */
+byte delivered;            /* the consumer sequence: counts since the last reset */
+byte owner;                /* the worker that is pinned; 0: none */
+byte pin;                  /* Nats-Pin-Id, another one for each pinning */
+#define AHEAD 2            /* what a worker has fetched and not begun */
+chan inbox1 = [AHEAD] of { byte, byte, byte, byte }; /* pin, position, consumer sequence, message */
+chan inbox2 = [AHEAD] of { byte, byte, byte, byte };
+
+/* The downlink. */
+byte echo;                 /* acknowledgements that the client has not seen */
+byte frame;                /* frames that the recipient gets, or messages that it reads in the history */
+
+/* JetStream takes a publish, and says so. */
+inline append(m)
+{
+#ifdef MSGID_DEDUP
+	if
+	:: dedup & BIT(m)      /* "stored", but it is not */
+	:: else -> dedup = dedup | BIT(m); tail++; lane[tail] = m; used++
+	fi
+#else
+	tail++;
+	lane[tail] = m;
+	used++
+#endif
+}
+
+/* JetStream gets the acknowledgement of a position and deletes the message. It looks at
+ * nothing else: the sender may be an old owner, and may even mean an old lane. */
+inline acknowledge(position)
+{
+	if
+	:: position < from && lane[position] != 0 -> lane[position] = 0; used--
+	:: else
+	fi
+}
+
+/* Back to the acknowledgement floor: everything that is not acknowledged comes again. */
+inline resetConsumer()
+{
+	from = 1;
+	do
+	:: from <= tail && lane[from] == 0 -> from++
+	:: else -> break
+	od;
+	delivered = 0
+}
+
+inline drop(inbox)
+{
+	do
+	:: nempty(inbox) -> inbox?_, _, _, _
+	:: empty(inbox) -> break
+	od
+}
+
+/* All is resolved, or may be on its way. Else only the client's timer helps. */
+#define QUIET (next > MESSAGES && empty(wire) && flying == 0 && used == 0 && echo == 0)
+
+proctype Client()
+{
+	byte sent;                 /* the highest message that was ever sent */
+	byte retries = FAULTS + 1; /* a retry without another fault succeeds */
+
+	do
+	:: d_step { next <= MESSAGES && nfull(wire) ->
+		if
+		:: told[next] != 0     /* not in the outbox any more */
+		:: else ->
+			if
+			:: next > sent -> sent = next; sends(next)
+			:: else
+			fi;
+			wire!next
+		fi;
+		next++ }
+	:: d_step { echo & BIT(1) -> echo = echo & ~BIT(1); acknowledges(1, number[1]) }
+	:: d_step { echo & BIT(2) -> echo = echo & ~BIT(2); acknowledges(2, number[2]) }
+	:: d_step { echo & BIT(3) -> echo = echo & ~BIT(3); acknowledges(3, number[3]) }
+	:: d_step { acked != ALL && QUIET && retries > 0 -> retries--; next = 1 }
+	:: acked == ALL && timeout -> break /* and nothing moves any more */
+	od;
+	frame_is_there = (frame == ALL);
+	assert(frame_is_there);
+#ifdef SHOW_END
+	assert(false)
+#endif
+}
+
+/* The edge that holds connection me. It reads on when its publish is stored. */
+proctype Edge(byte me)
+{
+	byte flight;               /* the message that is published, and not stored yet */
+#ifdef DISCARD_OLD
+	byte oldest;
+#endif
+#ifdef PIPELINED
+	byte second;               /* the one behind it */
+	bool refused;              /* flight was, and waits for its next attempt */
+#endif
+
+end:	do
+	:: d_step { me == conn && flight == 0 && nempty(wire) -> wire?flight; flying++ }
+#ifdef PIPELINED
+	:: d_step { me == conn && flight != 0 && second == 0 && nempty(wire) -> wire?second; flying++ }
+	:: d_step { flight != 0 && used == CAPACITY -> refused = true }
+	:: d_step { second != 0 && refused && used < CAPACITY -> append(second); second = 0; flying-- }
+#endif
+#ifdef DISCARD_OLD
+	:: d_step { flight != 0 && used == CAPACITY ->
+		oldest = 1;
+		do
+		:: lane[oldest] == 0 -> oldest++
+		:: else -> break
+		od;
+		lane[oldest] = 0; used--; oldest = 0;
+		append(flight); flight = 0; flying-- }
+#endif
+	:: d_step { flight != 0 && used < CAPACITY -> /* stored */
+		append(flight);
+#ifdef PIPELINED
+		flight = second; second = 0; refused = false;
+		flying--
+#else
+		flight = 0; flying--
+#endif
+		}
+	:: d_step { flight != 0 && used < CAPACITY && faults > 0 -> /* stored, but the PubAck is lost */
+		faults--; append(flight) }
+	:: d_step { flight != 0 && me != conn -> /* nobody waits for it, or the edge is dead */
+		flight = 0; flying--
+#ifdef PIPELINED
+		; if
+		:: second != 0 -> second = 0; flying--
+		:: else
+		fi
+#endif
+		}
+	od
+}
+
+proctype Consumer()
+{
+end:	do
+	:: atomic { owner == 0 && used > 0 -> /* somebody asks, and is pinned */
+		pin++;
+		if
+		:: owner = 1
+		:: owner = 2
+		fi;
+		if
+		:: from > tail -> resetConsumer() /* worker/lane: lookForOrphans */
+		:: else
+		fi }
+	:: d_step { from <= tail && lane[from] == 0 -> from++ }
+	:: d_step { owner == 1 && from <= tail && lane[from] != 0 && nfull(inbox1) ->
+		delivered++; inbox1!pin, from, delivered, lane[from]; from++ }
+	:: d_step { owner == 2 && from <= tail && lane[from] != 0 && nfull(inbox2) ->
+		delivered++; inbox2!pin, from, delivered, lane[from]; from++ }
+	od
+}
+
+mtype = { idle, unsettled, begun, committed, echoed, published };
+
+proctype Worker(byte me; chan inbox)
+{
+	byte mine;                 /* the pin id of the last reset; 0: the lane is not ours */
+	byte want;                 /* the consumer sequence that must come next */
+	byte id, position, seq, m; /* the delivery at work */
+	mtype at = idle;
+
+end:	do
+	:: d_step { at == idle && nempty(inbox) ->
+		inbox?id, position, seq, m;
+		if
+		:: id == mine && seq == want -> want++; at = begun
+#ifdef WOKEN_OWNER
+		:: mine != 0 && (id != mine || seq != want) -> mine = id; want = seq + 1; at = begun
+		:: mine == 0 -> at = unsettled
+#else
+#ifdef NO_RESET
+		:: id != mine || seq != want -> mine = id; want = seq + 1; at = begun
+#else
+		:: id != mine || seq != want -> at = unsettled /* taken over, or the run is broken */
+#endif
+#endif
+		fi }
+	:: d_step { at == unsettled -> /* throw away what was fetched, begin at the floor */
+		drop(inbox); resetConsumer();
+		mine = id; want = 1;
+		id = 0; position = 0; seq = 0; m = 0; at = idle }
+
+	/* The work on one message. */
+	:: d_step { at == begun ->
+		if
+#ifndef NO_UNIQUE_KEY
+		:: number[m] != 0      /* known */
+#endif
+		:: else -> commits(m, count + 1)
+		fi;
+#ifdef UPACK_BEFORE_DOWNACK
+		acknowledge(position);
+#endif
+		at = committed }
+	:: d_step { at == committed -> /* the echo to the sender is the acknowledgement */
+		if
+		:: told[m] == 0 -> echo = echo | BIT(m)
+		:: else
+		fi;
+		at = echoed }
+	:: d_step { at == echoed -> frame = frame | BIT(m); at = published }
+	:: d_step { at == published ->
+		acknowledge(position);
+		id = 0; position = 0; seq = 0; m = 0; at = idle }
+
+	/* Death, and the start of another process. */
+	:: d_step { faults > 0 && (at != idle || mine != 0 || nempty(inbox)) ->
+		faults--;
+		drop(inbox);
+		mine = 0; want = 0; id = 0; position = 0; seq = 0; m = 0; at = idle;
+		if
+		:: owner == me -> owner = 0 /* its pin runs out */
+		:: else
+		fi }
+	od
+}
+
+proctype Faults()
+{
+end:	do
+	:: d_step { faults > 0 && conn < BREAKS -> /* the connection breaks, and its edge may die */
+		faults--;
+		do
+		:: nempty(wire) -> wire?_
+		:: empty(wire) -> break
+		od;
+		conn++; next = 1 }     /* the client repeats its outbox on the next one */
+	:: d_step { faults > 0 && owner != 0 -> /* the pin runs out: its owner is paused, or cut off */
+		faults--; owner = 0 }
+	:: d_step { faults > 0 && from > 1 -> /* a request to reset that was late */
+		faults--; resetConsumer() }
+	:: d_step { faults > 0 && echo != 0 -> /* acknowledgements that nobody has read expire */
+		faults--; echo = 0 }
+	:: d_step { faults > 0 && wiped < WIPES -> /* all of NATS' data is lost */
+		faults--; wiped++;
+		do
+		:: tail > 0 -> lane[tail] = 0; tail--
+		:: else -> break
+		od;
+		used = 0; from = 1; delivered = 0; owner = 0;
+#ifdef MSGID_DEDUP
+		dedup = 0;
+#endif
+		echo = 0;
+		frame = frame | present } /* resumed:false: the recipient reads the history */
+	od
+}
+
+init
+{
+	atomic {
+		run Client();
+		run Edge(0);
+#if BREAKS > 0
+		run Edge(1);
+#endif
+#if BREAKS > 1
+		run Edge(2);
+#endif
+		run Consumer();
+		run Worker(1, inbox1);
+		run Worker(2, inbox2);
+		run Faults()
+	}
+}
