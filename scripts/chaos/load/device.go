@@ -51,7 +51,7 @@ type device struct {
 	taps    map[*tap]bool
 	open    map[string]intent // sends that are not resolved, by cid
 	seen    map[string]int64  // conversation → last seq that came out of the event channel
-	old     *client.State     // from up to snapshotEvery ago
+	old     *client.State     // what a crash leaves behind, from up to snapshotEvery ago; nil: nothing yet
 	deaf    chan struct{}     // not nil: events are not read until it is closed
 	changed chan struct{}     // closed and replaced when open or seen changes
 	synced  bool              // the first life has caught up
@@ -119,7 +119,7 @@ func (d *device) begin() error {
 			d.open[o.ClientMsgID] = intent{since: time.Now()}
 		}
 	}
-	d.old = nil
+	d.old = st
 	d.mu.Unlock()
 	d.l.o.History.Add(r)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -171,7 +171,7 @@ func (d *device) reborn(crash bool) error {
 	if crash {
 		d.end(true)
 		d.mu.Lock()
-		d.opts.State = d.old // nil: it had not written any, and begins as at first
+		d.opts.State = d.old
 		d.mu.Unlock()
 		return d.begin()
 	}

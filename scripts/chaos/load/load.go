@@ -18,6 +18,7 @@ type Options struct {
 	History *history.Writer
 	Seed    uint64
 
+	Prefix string  // of the users' names
 	Users  int     // at least 2
 	Second int     // of them have a second device
 	Late   int     // of them have a third that has no state: it begins with what comes next
@@ -59,7 +60,7 @@ func New(o Options) *Load {
 	l := &Load{o: o}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	for i := range o.Users {
-		l.users = append(l.users, userName(i))
+		l.users = append(l.users, o.Prefix+userName(i))
 	}
 	for i := range l.users {
 		l.devices = append(l.devices, l.newDevice(i, "phone"))

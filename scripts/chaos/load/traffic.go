@@ -84,7 +84,7 @@ func (l *Load) newSend(d *device, n int) intent {
 	if d.rng.Float64() < partWrong {
 		in.to = strings.Repeat("x", 129)
 	}
-	in.body = json.RawMessage(fmt.Sprintf(`{"text":"%s says %d","id":%q}`, d.user[:2], n, in.cid[:13]))
+	in.body = json.RawMessage(fmt.Sprintf(`{"text":%q,"n":%d,"id":%q}`, d.user, n, in.cid[:13]))
 	return in
 }
 

@@ -1,0 +1,101 @@
+// Command chaos proves the promises: it runs edges, workers, a NATS cluster and a store as
+// real processes, lets users talk through them, breaks whatever can break, and lets a
+// checker judge the history of what every client did and saw.
+//
+//	go run ./scripts/chaos [-faults 60] [-seed N] [-store mongo|ferret] [-rate 300] [-keep folder]
+//	go run ./scripts/chaos -check history.jsonl    # judge a history that is there
+//
+// It ends with a table (fault, how often, what was lost, doubled, out of order, the
+// longest outage) and exit status 1 when a promise was broken. A run with the same seed
+// does the same faults in the same order to the same targets; when exactly each hits what
+// is under way is up to the machine.
+//
+// Everything listens on loopback, and ends with this process.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/wirepost/wirepost/scripts/chaos/check"
+)
+
+type options struct {
+	faults  int
+	seed    uint64
+	store   string
+	rate    float64
+	users   int
+	round   int
+	disturb time.Duration
+	keep    string
+	only    string
+	check   string
+
+	catalog catalog
+}
+
+func main() {
+	o := options{}
+	flag.IntVar(&o.faults, "faults", 60, "how many faults; 60 take some 10 minutes")
+	flag.Uint64Var(&o.seed, "seed", 0, "of the faults; 0: a random one, which is printed")
+	flag.StringVar(&o.store, "store", "mongo", "mongo (three mongods) or ferret")
+	flag.Float64Var(&o.rate, "rate", 300, "messages a second, over all users")
+	flag.IntVar(&o.users, "users", 40, "how many users")
+	flag.IntVar(&o.round, "round", 30, "faults of one history; then it is checked and another one begins")
+	flag.DurationVar(&o.disturb, "disturb", 20*time.Second, "mean time between two disturbances of a device: cut, restarted, crashed")
+	flag.StringVar(&o.keep, "keep", "", "folder for histories and logs, which are kept; otherwise only those of a failure are")
+	flag.StringVar(&o.only, "only", "", "only faults whose name holds this")
+	flag.StringVar(&o.check, "check", "", "judge this history, and run nothing")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ok, err := o.run(ctx)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		os.Exit(2)
+	}
+	if !ok {
+		os.Exit(1)
+	}
+}
+
+var errUsage = errors.New("wrong flags")
+
+func (o *options) run(ctx context.Context) (ok bool, err error) {
+	if flag.NArg() > 0 || o.faults < 0 || o.round < 1 || o.users < 4 || o.rate <= 0 || o.store != "mongo" && o.store != "ferret" {
+		return false, errUsage
+	}
+	if o.check != "" {
+		return judge(o.check)
+	}
+	if o.seed == 0 {
+		o.seed = uint64(rand.Uint32()) + 1
+	}
+	if o.catalog, err = faultsFor(o.store, o.only); err != nil {
+		return false, err
+	}
+	return o.matrix(ctx)
+}
+
+// judge checks a history that was recorded before.
+func judge(path string) (ok bool, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = f.Close() }()
+	rep, err := check.Check(f, check.DefaultLimits())
+	if err != nil {
+		return false, err
+	}
+	_, err = rep.WriteTo(os.Stdout)
+	return rep.OK(), err
+}
