@@ -134,6 +134,14 @@ type entry struct {
 	due     time.Time // when it is sent again
 }
 
+// is reports whether a stored message is this send. Another one may have its id: an echo
+// of what was sent under the id before can still come, and this send will be refused.
+func (e *entry) is(m *protocol.Message) bool {
+	var own protocol.Message
+	err := json.Unmarshal(e.frame, &own)
+	return err == nil && own.ReceivedUserID == m.ReceivedUserID && bytes.Equal(own.MsgBody, m.MsgBody)
+}
+
 // outbox holds the unresolved sends in order. Owned by Run.
 type outbox struct {
 	entries []*entry // entries[:sent] are on the wire of this connection
@@ -253,7 +261,7 @@ func (c *Client) sendAgain() {
 // settle resolves the send that a stored message is the echo of, if it is one.
 func (c *Client) settle(m *protocol.Message) {
 	e := c.out.byID[m.ClientMsgID]
-	if e == nil || m.SendUserID != c.link.self {
+	if e == nil || m.SendUserID != c.link.self || !e.is(m) {
 		return
 	}
 	res := Result{ConvID: m.ConvID, Seq: m.Seq, TS: time.UnixMilli(m.TS)}

@@ -184,6 +184,42 @@ func TestEchoInAPageIsAnAck(t *testing.T) {
 	})
 }
 
+// An echo of what was stored under the id before comes again, while another message under
+// that id waits for its refusal.
+func TestEchoOfAnotherBodyIsNoAck(t *testing.T) {
+	start(t, Options{}, func(r *rig) {
+		p := ready(r)
+		first := send(r, "peer", "x", WithClientMsgID("a-1"))
+		m, _ := p.recv()
+		p.send(echo(m, "a", 1))
+		if _, err := resolved(r, first); err != nil {
+			t.Fatal(err)
+		}
+		event[Stored](r)
+		messages(r, "a/1")
+		second := send(r, "peer", "y", WithClientMsgID("a-1"))
+		p.recv()
+		third := send(r, "other", "x", WithClientMsgID("a-2"))
+		p.recv()
+		p.send(echo(m, "a", 1))
+		m.ClientMsgID = "a-2" // the same body to somebody else
+		p.send(echo(m, "a", 2))
+		messages(r, "a/2")
+		for _, own := range []*Pending{second, third} {
+			select {
+			case <-own.Done():
+				t.Errorf("%s was resolved by another message", own.ClientMsgID)
+			default:
+			}
+		}
+		p.send(protocol.Message{MsgType: protocol.Business, ClientMsgID: "a-1", Code: protocol.CodeClientMsgReused})
+		var no *RefusedError
+		if _, err := resolved(r, second); !errors.As(err, &no) || no.Code != protocol.CodeClientMsgReused {
+			t.Errorf("resolved with %v", err)
+		}
+	})
+}
+
 func TestLargerThanMaxFrame(t *testing.T) {
 	start(t, Options{}, func(r *rig) {
 		p := ready(r)

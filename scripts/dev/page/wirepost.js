@@ -509,13 +509,23 @@ export class Client {
 
   /** The echo is the ack, wherever it is seen. */
   #ack(m) {
-    if (m.sendUserId !== this.userId) return;
+    if (m.sendUserId !== this.userId || !this.#isEcho(m)) return;
     const e = this.#take(m.clientMsgId);
-    if (!e) return;
     const stored = { convId: m.convId, seq: m.seq, ts: m.ts };
     this.#emit('stored', { clientMsgId: e.id, ...stored });
     e.resolve(stored);
     this.#pump();
+  }
+
+  /**
+   * Whether a stored message is the send that waits under its id. Another one may have it:
+   * an echo of what was sent under the id before can still come.
+   */
+  #isEcho(m) {
+    const e = this.#outbox.get(m.clientMsgId);
+    if (!e) return false;
+    const own = JSON.parse(e.frame);
+    return own.receivedUserId === m.receivedUserId && JSON.stringify(own.msgBody) === JSON.stringify(m.msgBody);
   }
 
   #refuse(id, code, reason) {

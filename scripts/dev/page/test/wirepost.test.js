@@ -60,6 +60,21 @@ const tests = {
     equal(alice.outbox, [], 'outbox');
   },
 
+  async 'an echo of another body under the same id is no ack'(w) {
+    const alice = await w.online('alice');
+    await alice.send('bob', 'x', { clientMsgId: 'a-1' }).stored;
+    w.gw.up = (_conn, m) => !CHAT(m);
+    const second = alice.send('bob', 'y', { clientMsgId: 'a-1' });
+    second.stored.catch(() => {});
+    await settle();
+    w.gw.store('alice', 'bob', 'a-1', 'x'); // the first one's echo once more
+    await settle();
+    equal(alice.outbox.map((e) => e.body), ['y'], 'outbox');
+    w.gw.tell(w.gw.connOf('alice'), { msgType: 3, clientMsgId: 'a-1', code: 1008 });
+    await settle();
+    equal(alice.of('refused').map((e) => e.code), [1008], 'refused');
+  },
+
   async 'a fresh client starts at the end, and misses nothing behind it'(w) {
     for (let i = 1; i <= 5; i++) w.gw.store('bob', 'alice', `old-${i}`, i);
     let held;
