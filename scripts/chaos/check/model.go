@@ -166,37 +166,48 @@ func (n *named) name(i int32) string {
 	return n.names[i]
 }
 
+// names are the strings of a history.
+type names struct{ users, devNames, connNames, convs, cids named }
+
+// actors are who did something.
+type actors struct {
+	lives   []life
+	byLife  map[uint64]int32 // device and number → lives
+	devices []device         // by index of devNames
+	conns   []conn           // by index of connNames
+}
+
+// trouble is what was done to the system.
+type trouble struct {
+	faults         []fault // in order of their beginnings
+	poisons, deads []letter
+	wiped          []int32 // entries
+}
+
 // model is a whole history, made in one pass. Rules only read it.
 type model struct {
 	limits  Limits
 	report  *reporter
 	run     history.Record
 	entries []entry
+	seed    maphash.Seed
 
-	users, devNames, connNames, convs, cids named
+	names
+	actors
+	trouble
 
 	messages []message
 	byKey    map[uint64]int32 // sender and cid → messages
-	lives    []life
-	byLife   map[uint64]int32 // device and number → lives
-	devices  []device         // by index of devNames
-	conns    []conn           // by index of connNames
-	faults   []fault          // in order of their beginnings
-
-	poisons, deads []letter
-	wiped          []int32 // entries
 
 	rows  table
 	quiet int64 // never: it is not on record
 	last  int64 // time of the last record
 	done  bool
-
-	seed maphash.Seed
 }
 
 func newModel(l Limits) *model {
-	return &model{limits: l, report: newReporter(l.Shown), byKey: map[uint64]int32{}, byLife: map[uint64]int32{},
-		quiet: never, seed: maphash.MakeSeed()}
+	return &model{limits: l, report: newReporter(l.Shown), byKey: map[uint64]int32{}, seed: maphash.MakeSeed(),
+		actors: actors{byLife: map[uint64]int32{}}, quiet: never}
 }
 
 // read makes the model of a history.

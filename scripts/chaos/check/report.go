@@ -2,7 +2,6 @@ package check
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -109,7 +108,7 @@ func line(r *history.Record) string {
 	word("body", r.Body)
 	if n := len(r.Cursors); n > 0 {
 		fmt.Fprintf(&b, " cursors=%d", n)
-		for _, conv := range slices.SortedFunc(maps.Keys(r.Cursors), cmp.Compare)[:min(n, 4)] {
+		for _, conv := range slices.Sorted(maps.Keys(r.Cursors))[:min(n, 4)] {
 			fmt.Fprintf(&b, " %s:%d", clip(conv), r.Cursors[conv])
 		}
 	}
@@ -127,6 +126,12 @@ func clip(s string) string {
 
 func (r *Report) renderStats(b *bytes.Buffer) {
 	s := &r.Stats
+	if r.Run.Note != "" {
+		fmt.Fprintf(b, "%s\n", r.Run.Note)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Run.Env)) {
+		fmt.Fprintf(b, "%s: %s\n", name, r.Run.Env[name])
+	}
 	fmt.Fprintf(b, "%d records over %s: %d devices, %d lives (%d cut off), %d logins resumed, %d anew\n",
 		s.Records, s.Took.Round(time.Second), s.Devices, s.Lives, s.Connections.Crashes, s.Connections.Resumed, s.Connections.Anew)
 	fmt.Fprintf(b, "%d messages sent (%d again, %d with another body), %d acknowledged; %d stored + %d refused + %d of lives that were cut off, %d missing\n",

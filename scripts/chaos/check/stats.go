@@ -166,7 +166,6 @@ func (m *model) faultStats(outages []outage) []FaultStat {
 	}
 	for rule, field := range map[Rule]func(*FaultStat) *int{
 		Lost:        func(s *FaultStat) *int { return &s.Lost },
-		Gap:         func(s *FaultStat) *int { return &s.Lost },
 		Duplicated:  func(s *FaultStat) *int { return &s.Duplicated },
 		RealTime:    func(s *FaultStat) *int { return &s.Disordered },
 		SenderOrder: func(s *FaultStat) *int { return &s.Disordered },

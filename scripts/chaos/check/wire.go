@@ -33,6 +33,12 @@ func (m *model) checkAnswers() {
 			for _, c := range byLife[e.life] {
 				over(c, e.t)
 			}
+		case e.kind == kBegin && e.life != none: // the life before may have ended without a word
+			if before := m.before(e.life); before != none {
+				for _, c := range byLife[before] {
+					over(c, e.t)
+				}
+			}
 		case e.conn == none || e.life == none || m.lives[e.life].slow:
 		case e.kind == kPut && e.msg != none:
 			if open[e.conn] == nil {
@@ -77,9 +83,11 @@ type stream struct {
 }
 
 // chain is a run of connections of one device of which each resumes the one before. It
-// promises every message on the wire, in any order of conversations.
+// promises on the wire every message that was sent after it began. What is older may have
+// been read instead; it may come as well, when it is published again.
 type chain struct {
-	streams map[int32]*stream // by conversation
+	streams map[int32]*stream // by conversation, from the first message that is not older
+	start   int64             // when the chain began; never: the next connection begins one
 	conn    int32             // none: between two connections
 	since   int64             // when that was opened
 }
@@ -87,13 +95,14 @@ type chain struct {
 // maxMissing bounds what is remembered as missing in one conversation.
 const maxMissing = 1000
 
-// checkHoles: a chain of connections shows every message behind the first one of a
-// conversation. The one that is missing may be late by Limits.WireHole, counted from when
-// a later one came and from when the connection was opened that is to bring it.
+// checkHoles: a chain of connections shows every message that was sent after it began.
+// When a later one came first, the one that is missing may be late by Limits.WireHole,
+// counted from then, and from when the connection was opened that is to bring it. A
+// refused resume, a resync and a crash of the device begin a new chain.
 func (m *model) checkHoles() {
 	chains := make([]chain, len(m.devices))
 	for i := range chains {
-		chains[i].conn = none
+		chains[i] = chain{conn: none, start: never}
 	}
 	for i := range m.entries {
 		e := &m.entries[i]
@@ -104,8 +113,8 @@ func (m *model) checkHoles() {
 		switch e.kind {
 		case kOpen:
 			m.judgeHoles(c, e.t)
-			if !e.is(fResumed) {
-				c.streams = nil
+			if !e.is(fResumed) || c.start == never {
+				c.streams, c.start = nil, e.t
 			}
 			c.conn, c.since = e.conn, e.t
 		case kClose:
@@ -115,19 +124,19 @@ func (m *model) checkHoles() {
 			}
 		case kResync:
 			m.judgeHoles(c, e.t)
-			c.streams = nil
+			c.streams, c.start = nil, e.t
 		case kEnd:
 			m.judgeHoles(c, e.t)
 			c.conn = none
 			if m.lives[e.life].crashed {
-				c.streams = nil
+				c.start = never
 			}
 		case kBegin:
 			if before := m.before(e.life); before != none && m.lives[before].crashed {
-				c.streams = nil
+				c.start = never
 			}
 		case kWire:
-			if e.conv != none && e.conn == c.conn {
+			if e.conv != none { // also one on the connection before, whose last frames may be on record late
 				m.wire(c, int32(i))
 			}
 		}
@@ -142,11 +151,14 @@ func (m *model) wire(c *chain, at int32) {
 	e := &m.entries[at]
 	s := c.streams[e.conv]
 	if s == nil {
+		if t := m.sentOr(e); t <= c.start {
+			return
+		}
 		if c.streams == nil {
 			c.streams = map[int32]*stream{}
 		}
-		c.streams[e.conv] = &stream{high: e.seq}
-		return
+		s = &stream{high: m.lastBefore(e.conv, e.seq, c.start)}
+		c.streams[e.conv] = s
 	}
 	if e.seq > s.high {
 		for seq := s.high + 1; seq < e.seq && len(s.open) < maxMissing; seq++ {
@@ -158,6 +170,17 @@ func (m *model) wire(c *chain, at int32) {
 	if i := slices.IndexFunc(s.open, func(h missing) bool { return h.seq == e.seq }); i >= 0 {
 		m.judgeHole(c, e.conv, s.open[i], e.t)
 		s.open = slices.Delete(s.open, i, i+1)
+	}
+}
+
+// lastBefore returns the seq before the first of the messages right below seq that were
+// sent after a time. Without final history there are none.
+func (m *model) lastBefore(conv int32, seq, t int64) int64 {
+	for seq--; ; seq-- {
+		r := m.row(conv, seq)
+		if r == nil || r.msg == none || !m.messages[r.msg].sent() || m.sentAt(r.msg) <= t {
+			return seq
+		}
 	}
 }
 
