@@ -21,7 +21,15 @@ type record struct {
 	Clean    bool      `json:"clean"`           // the owner released the lane and lives or ended well
 	Until    uint64    `json:"until,omitempty"` // up to this stream sequence messages may have been with an owner that died
 	Suspect  uint64    `json:"suspect,omitempty"`
-	Count    int       `json:"count,omitempty"` // how often a worker began to work the suspect by itself and did not come back
+	Last     uint64    `json:"last,omitempty"`   // of the suspects that are worked together from Suspect on; 0: it is the only one
+	Count    int       `json:"count,omitempty"`  // how often a worker began to work the suspects and did not come back
+	Single   uint64    `json:"single,omitempty"` // up to it suspects are worked one by one: they were together when a worker died
+}
+
+// acquitted is r without suspects.
+func (r record) acquitted() record {
+	r.Until, r.Suspect, r.Last, r.Count, r.Single = 0, 0, 0, 0, 0
+	return r
 }
 
 // errReplaced is returned when another worker has written the lane's record.

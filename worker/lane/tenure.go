@@ -257,7 +257,7 @@ func (t *tenure) takeOver() {
 	switch {
 	case err == nil:
 		t.m.takeOver(t.unsettle)
-		t.log.Info("lane begun at its ack floor", "why", t.unsettle, "one_at_a_time_until", t.ledger.rec.Until)
+		t.log.Info("lane begun at its ack floor", "why", t.unsettle, "suspects_until", t.ledger.rec.Until)
 		t.reset, t.unsettle, t.at = t.feed.pin, "", progress{want: 1}
 		if t.breaks > 0 {
 			t.pause()
@@ -307,7 +307,7 @@ func (t *tenure) lookForOrphans() {
 		t.pause()
 		return
 	}
-	t.log.Info("lane had messages of an owner that is gone", "one_at_a_time_until", t.ledger.rec.Until)
+	t.log.Info("lane had messages of an owner that is gone", "suspects_until", t.ledger.rec.Until)
 }
 
 func pinned(c *jetstream.ConsumerInfo) bool {
@@ -319,20 +319,27 @@ func pinned(c *jetstream.ConsumerInfo) bool {
 	return false
 }
 
-// inherit returns the record of the new owner. After a death, what was in flight is
-// worked one message at a time. A lane without a record was never worked.
+// inherit returns the record of the new owner. After a death, what was in flight is under
+// suspicion, and suspects that were worked together are worked one by one. A lane without
+// a record was never worked.
 func (t *tenure) inherit(c *jetstream.ConsumerInfo) record {
 	me := t.g.cfg.Worker + "/" + t.g.nonce
 	old := t.ledger.rec
 	if !old.Consumer.Equal(c.Created) {
 		old = record{Owner: old.Owner, Clean: old.Clean} // its sequences are another stream's
 	}
-	next := record{Owner: me, Consumer: c.Created, Until: old.Until, Suspect: old.Suspect, Count: old.Count}
-	if t.ledger.rev != 0 && !old.Clean && old.Owner != me && (c.NumAckPending > 0 || c.Delivered.Stream > c.AckFloor.Stream) {
-		next.Until = max(next.Until, c.Delivered.Stream)
+	next := old
+	next.Owner, next.Consumer, next.Clean = me, c.Created, false
+	if died := t.ledger.rev != 0 && !old.Clean && old.Owner != me; died {
+		if c.NumAckPending > 0 || c.Delivered.Stream > c.AckFloor.Stream {
+			next.Until = max(next.Until, c.Delivered.Stream)
+		}
+		if old.Count > 0 && old.Last > 0 {
+			next.Single, next.Suspect, next.Last, next.Count = old.Last, 0, 0, 0
+		}
 	}
 	if next.Until <= c.AckFloor.Stream {
-		next.Until, next.Suspect, next.Count = 0, 0, 0
+		next = next.acquitted()
 	}
 	return next
 }

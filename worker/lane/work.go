@@ -19,6 +19,11 @@ const (
 	// deaths is how often a message may be the suspect of a death before it is dead.
 	deaths = 2
 
+	// crowd is how many suspects are worked together at most. A worker that dies over them
+	// says that the killer is among them, and they are worked one by one: one death more,
+	// but not a write and a commit for each message that a crash left behind.
+	crowd = 16
+
 	// innocent is how long a suspect must be at work to be struck off: what kills does so
 	// at once, and while the store is away a worker may be killed for other reasons.
 	innocent = time.Second
@@ -33,13 +38,13 @@ var (
 // is another's, or the worker stops. Nothing is known of its messages.
 var errGivenUp = errors.New("batch given up")
 
-// begin starts the work goroutine on what is held: one message while there may be a
+// begin starts the work goroutine on what is held: a few messages while there may be a
 // suspect among them, else up to a whole batch.
 func (t *tenure) begin() {
+	suspects := t.suspects()
 	most := min(len(t.held), t.g.cfg.Batch)
-	solo := t.held[0].streamSeq <= t.ledger.rec.Until
-	if solo {
-		most = 1
+	if suspects > 0 {
+		most = suspects
 	}
 	n, bytes := 0, 0
 	for n < most && bytes < maxBytes {
@@ -55,7 +60,27 @@ func (t *tenure) begin() {
 	t.busy = true
 	t.m.batch.Observe(float64(n))
 	items := t.atWork
-	go func() { t.done <- t.commit(items, solo) }()
+	go func() { t.done <- t.commit(items, suspects > 0) }()
+}
+
+// suspects is how many of what is held are to be worked next as suspects; 0: the next
+// message is none.
+func (t *tenure) suspects() int {
+	rec := &t.ledger.rec
+	switch first := t.held[0].streamSeq; {
+	case first > rec.Until:
+		return 0
+	case first <= rec.Single, rec.Count > 0 && first == rec.Suspect:
+		return 1
+	}
+	n := 1
+	for n < min(len(t.held), crowd) {
+		if seq := t.held[n].streamSeq; seq > rec.Until || rec.Count > 0 && seq == rec.Suspect {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // finish acknowledges a committed batch. An ack that is lost means that its message
@@ -98,17 +123,17 @@ func (t *tenure) prolong() {
 
 // commit works items until they are done, or until that is somebody else's duty. It
 // runs on the work goroutine.
-func (t *tenure) commit(items []item, solo bool) error {
-	if solo {
+func (t *tenure) commit(items []item, suspects bool) error {
+	if suspects {
 		it, rec := &items[0], t.ledger.rec
-		if rec.Suspect == it.streamSeq && rec.Count >= deaths {
+		if len(items) == 1 && rec.Suspect == it.streamSeq && rec.Last == 0 && rec.Count >= deaths {
 			return t.bury(it, fmt.Sprintf("worker died %d times while it worked this message alone", rec.Count))
 		}
-		return t.commitAll(items, it)
+		return t.commitAll(items, items)
 	}
 	if t.ledger.rec.Until != 0 {
 		err := t.retry("lane's record cannot be written, trying again", func() error {
-			return t.persist(func(r *record) { r.Until, r.Suspect, r.Count = 0, 0, 0 })
+			return t.persist(func(r *record) { *r = r.acquitted() })
 		})
 		if err != nil {
 			return err
@@ -118,8 +143,8 @@ func (t *tenure) commit(items []item, solo bool) error {
 }
 
 // commitAll works the batch; when that panics, each message by itself, and a message
-// that panics is dead. suspect is nil, or the only item.
-func (t *tenure) commitAll(items []item, suspect *item) error {
+// that panics is dead. suspects is nil, or all of the items.
+func (t *tenure) commitAll(items, suspects []item) error {
 	events := make([]envelope.Event, 0, len(items))
 	from := make([]int, 0, len(items)) // index of the event → of the item
 	for i := range items {
@@ -128,7 +153,7 @@ func (t *tenure) commitAll(items []item, suspect *item) error {
 		}
 	}
 	if len(events) > 0 {
-		dead, err := t.try(events, suspect)
+		dead, err := t.try(events, suspects)
 		var p *panicked
 		switch {
 		case errors.As(err, &p) && len(items) == 1:
@@ -171,10 +196,10 @@ type panicked struct{ value any }
 func (p *panicked) Error() string { return fmt.Sprintf("worker panicked: %.200v", p.value) }
 
 // try calls Work until it returns no error. A panic ends it early.
-func (t *tenure) try(events []envelope.Event, suspect *item) (dead []messaging.Dead, err error) {
+func (t *tenure) try(events []envelope.Event, suspects []item) (dead []messaging.Dead, err error) {
 	var p *panicked
 	err = t.retry("batch cannot be committed, lane waits and tries again", func() (err error) {
-		dead, err = t.once(events, suspect)
+		dead, err = t.once(events, suspects)
 		if errors.As(err, &p) {
 			return nil
 		}
@@ -186,23 +211,27 @@ func (t *tenure) try(events []envelope.Event, suspect *item) (dead []messaging.D
 	return dead, err
 }
 
-// once is one try. A suspect is written down before it, and struck off when the worker
+// once is one try. Suspects are written down before it, and struck off when the worker
 // survives; one that was there when a worker died is worked while no other lane of this
 // process works, or a killer among those would make it look guilty.
-func (t *tenure) once(events []envelope.Event, suspect *item) ([]messaging.Dead, error) {
-	if suspect != nil && t.ledger.rec.Suspect == suspect.streamSeq && t.ledger.rec.Count > 0 {
+func (t *tenure) once(events []envelope.Event, suspects []item) ([]messaging.Dead, error) {
+	if len(suspects) > 0 && t.ledger.rec.Suspect == suspects[0].streamSeq && t.ledger.rec.Count > 0 {
 		t.g.alone.Lock()
 		defer t.g.alone.Unlock()
 	} else {
 		t.g.alone.RLock()
 		defer t.g.alone.RUnlock()
 	}
-	if suspect == nil {
+	if suspects == nil {
 		return t.call(events)
 	}
+	first, last := suspects[0].streamSeq, uint64(0)
+	if n := len(suspects); n > 1 {
+		last = suspects[n-1].streamSeq
+	}
 	err := t.persist(func(r *record) {
-		if r.Suspect != suspect.streamSeq {
-			r.Suspect, r.Count = suspect.streamSeq, 0
+		if r.Suspect != first || r.Last != last {
+			r.Suspect, r.Last, r.Count = first, last, 0
 		}
 		r.Count++
 	})

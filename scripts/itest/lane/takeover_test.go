@@ -218,6 +218,47 @@ func (h *herd) start(name string) {
 	})
 }
 
+// What a death leaves in flight is worked in crowds, not one message at a time: that would
+// take a write and a commit each, some 20 s on a small machine with all lanes full.
+func TestWhatADeathLeavesIsWorkedInCrowds(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, streams.Layout{Lanes: 1})
+	taken := make(chan struct{}, 1)
+	w1 := s.start("w1", &business{st: newStore(), do: func(ctx context.Context, _ envelope.Event) error {
+		select {
+		case taken <- struct{}{}:
+		default:
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}})
+	p := s.sender(users(4)...)
+	p.send(150)
+	<-taken
+	pending := func() int {
+		c, err := s.js.Consumer(s.ctx, stream.Up(0), stream.Consumer)
+		if err != nil {
+			return 0
+		}
+		return c.CachedInfo().NumAckPending
+	}
+	eventually(s, "300 are in flight", func() bool { return pending() >= 300 })
+	w1.Abort()
+	b := &business{st: newStore()}
+	s.start("w2", b)
+	b.st.await(s, p.total())
+	s.emptied()
+	b.st.check(t, p.total())
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.batches[0] > 16 {
+		t.Errorf("the first batch after a death holds %d messages", b.batches[0])
+	}
+	if n := len(b.batches); n > p.total()/16+10 {
+		t.Errorf("%d messages were worked in %d batches", p.total(), n)
+	}
+}
+
 // A frame that kills every worker goes to the dead stream; the other lanes' frames,
 // which are at work in the same process when it dies, do not.
 func TestKillerFrameIsDead(t *testing.T) {
