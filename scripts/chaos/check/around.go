@@ -1,7 +1,9 @@
 package check
 
 import (
+	"bufio"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -138,18 +140,21 @@ func (m *model) illustrate(r io.Reader) ([]Violation, error) {
 			last = max(last, at)
 		}
 	}
-	n := int32(0)
-	err := history.Scan(r, func(rec history.Record) error {
-		if _, ok := wanted[n]; ok {
-			wanted[n] = rec
+	// Not history.Scan: a few records are wanted of millions, and only these are decoded.
+	dec := json.NewDecoder(bufio.NewReaderSize(r, 1<<20))
+	var raw json.RawMessage
+	for n := int32(0); n <= last; n++ {
+		if err := dec.Decode(&raw); err != nil {
+			return nil, fmt.Errorf("read history again: record %d: %w", n+1, err)
 		}
-		if n++; n > last {
-			return io.EOF
+		if _, ok := wanted[n]; !ok {
+			continue
 		}
-		return nil
-	})
-	if err != nil && err != io.EOF {
-		return nil, err
+		var rec history.Record
+		if err := json.Unmarshal(raw, &rec); err != nil {
+			return nil, fmt.Errorf("read history again: record %d: %w", n+1, err)
+		}
+		wanted[n] = rec
 	}
 	for v, entries := range around {
 		for _, at := range entries {
