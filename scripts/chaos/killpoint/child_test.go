@@ -87,6 +87,7 @@ func child(text string) error {
 	}
 	business := messaging.New(store, out, protocol.MaxBody, log, reg)
 	if k != nil {
+		k.nc = nc
 		business = messaging.New(mortalStore{store, k}, mortalDownlink{out, k}, protocol.MaxBody, log, prometheus.NewRegistry())
 	}
 	group, err := lane.New(js, lane.Config{Worker: s.Name, Lanes: layout.Lanes, Missing: keeper.Missing, PinnedTTL: ttl, LeaseTTL: ttl},

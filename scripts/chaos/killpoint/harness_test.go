@@ -46,8 +46,8 @@ func TestMain(m *testing.M) {
 
 const (
 	secret = "the-tests-of-kill-points-sign-with-this"
-	// patience bounds a test. Undisturbed it takes some 3 s; a machine may be slow.
-	patience = 60 * time.Second
+	// patience bounds a test. Undisturbed it takes some 2 s; a machine may be slow.
+	patience = 30 * time.Second
 )
 
 // system is a nats-server, a store and an edge; workers come and go.

@@ -48,6 +48,7 @@ const (
 // killer knows when to die. The witness asks the server over a connection of its own.
 type killer struct {
 	at      point
+	nc      *nats.Conn // of the worker; set before the worker works
 	witness jetstream.JetStream
 	marked  atomic.Uint64 // the marked message's place in the lane; 0 while it is not known
 }
@@ -61,11 +62,19 @@ func newKiller(s spec) (*killer, error) {
 	return &killer{at: s.At, witness: js}, err
 }
 
-// reached ends the process at the point it is to die at.
+// reached ends the process at the point it is to die at. What the worker has published
+// by then, too early perhaps, is with the server first: a buffer shall not hide it.
 func (k *killer) reached(p point) {
 	if p != k.at {
 		return
 	}
+	if err := k.nc.FlushTimeout(lookFor); err != nil {
+		fail(fmt.Errorf("flush: %w", err))
+	}
+	die()
+}
+
+func die() {
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	select {} // the signal comes before anything else is done
 }
@@ -192,7 +201,7 @@ func (c mortalConn) Write(b []byte) (int, error) {
 	if err != nil {
 		fail(fmt.Errorf("wait for the acks: %w", err))
 	}
-	c.k.reached(c.k.at)
+	die()
 	return len(b), nil
 }
 
