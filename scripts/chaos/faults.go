@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/wirepost/wirepost/scripts/chaos/fleet"
+	"github.com/wirepost/wirepost/scripts/chaos/trial"
 	"github.com/wirepost/wirepost/shared/stream"
 )
 
@@ -196,7 +197,7 @@ func scaled(_ context.Context, r *round) (hit, error) {
 			if err := r.f.AwaitReady(ctx); err != nil {
 				return err
 			}
-			if err := r.pause(ctx, time.Second); err != nil { // some traffic on each step
+			if err := trial.Pause(ctx, time.Second); err != nil { // some traffic on each step
 				return err
 			}
 		}
@@ -306,7 +307,7 @@ func primaryPaused(ctx context.Context, r *round) (hit, error) {
 }
 
 func clientsCut(_ context.Context, r *round) (hit, error) {
-	return hit{"all", func(context.Context) error { r.l.CutAll(); return nil }, nothing}, nil
+	return hit{"all", func(context.Context) error { r.t.L.CutAll(); return nil }, nothing}, nil
 }
 
 // uplinkFull lets every lane be full for a while: it refuses, and must not throw away
@@ -359,7 +360,7 @@ func consumerDeleted(_ context.Context, r *round) (hit, error) {
 }
 
 func killerPoison(_ context.Context, r *round) (hit, error) {
-	user, err := one(r.rng, r.l.Users())
+	user, err := one(r.rng, r.t.L.Users())
 	return hit{"a frame of " + user, func(ctx context.Context) error { return r.poison.kill(ctx, user) }, nothing}, err
 }
 
@@ -367,7 +368,7 @@ func killerPoison(_ context.Context, r *round) (hit, error) {
 func readerStops(_ context.Context, r *round) (hit, error) {
 	var hear func()
 	return hit{"a device", func(ctx context.Context) (err error) {
-		_, hear, err = r.l.Flood(ctx, 100, 30_000)
+		_, hear, err = r.t.L.Flood(ctx, 100, 30_000)
 		return err
 	}, func(context.Context) error {
 		if hear != nil {

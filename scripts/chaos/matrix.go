@@ -56,13 +56,13 @@ func (o *options) matrix(ctx context.Context) (ok bool, err error) {
 			fmt.Printf("%v round %d: %s\n", since(began), n, fmt.Sprintf(format, args...))
 		}}
 		path := filepath.Join(dir, fmt.Sprintf("round-%03d.jsonl", n))
-		rep, err := r.run(ctx, min(left, o.round), path)
+		rep, failures, err := r.run(ctx, min(left, o.round), path)
 		if err != nil {
 			return false, errors.Join(err, t.print(f))
 		}
 		left -= o.round
 		t.add(rep)
-		for _, err := range r.l.Failures() {
+		for _, err := range failures {
 			t.complain(err.Error())
 		}
 		if !rep.OK() {

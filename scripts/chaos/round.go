@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"time"
 
@@ -13,17 +12,14 @@ import (
 	"github.com/wirepost/wirepost/scripts/chaos/fleet"
 	"github.com/wirepost/wirepost/scripts/chaos/history"
 	"github.com/wirepost/wirepost/scripts/chaos/load"
-	"github.com/wirepost/wirepost/scripts/devkeys"
+	"github.com/wirepost/wirepost/scripts/chaos/trial"
 )
 
 const (
-	startWithin   = 60 * time.Second // of all clients' first logins
 	faultWithin   = 90 * time.Second // of one fault's beginning or end: a drain, a start, an election
 	recoverWithin = 60 * time.Second // of the wait for service after a fault; the checker judges, this only goes on
-	drainWithin   = 60 * time.Second // of the wait for the end of everything
-	readWithin    = 5 * time.Minute
-	calm          = 700 * ms // of undisturbed traffic between two faults
-	together      = 0.15     // part of the faults that come while another one lasts
+	calm          = 700 * ms         // of undisturbed traffic between two faults
+	together      = 0.15             // part of the faults that come while another one lasts
 )
 
 // round is one history: its own users on a fleet that goes on, some faults, the end, and
@@ -35,70 +31,56 @@ type round struct {
 	rng *rand.Rand
 	say func(format string, args ...any)
 
-	l      *load.Load
-	h      *history.Writer
+	t      *trial.Trial
 	poison *poison
 	faults int // so far
 }
 
 // run does n faults of the catalog and returns what the checker says.
-func (r *round) run(ctx context.Context, n int, path string) (*check.Report, error) {
-	file, err := os.Create(path)
+func (r *round) run(ctx context.Context, n int, path string) (*check.Report, []error, error) {
+	t, err := trial.Begin(ctx, r.f, path, history.Record{Note: fmt.Sprintf("round %d", r.n), Env: map[string]string{
+		"seed": fmt.Sprint(r.o.seed), "store": r.o.store, "faults": fmt.Sprint(n), "rate": fmt.Sprint(r.o.rate), "version": version()}},
+		load.Options{Seed: r.rng.Uint64(), Prefix: fmt.Sprintf("r%d-", r.n), Users: r.o.users, Second: r.o.users / 4,
+			Late: r.o.users / 8, Slow: 2, Rate: r.o.rate, Disturb: r.o.disturb})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer func() { _ = file.Close() }()
-	if err := r.play(ctx, n, file); err != nil {
-		return nil, err
+	defer t.Close()
+	t.Say = r.say
+	r.t = t
+	r.poison = &poison{f: r.f, h: t.H, users: t.L.Users(), rate: r.o.rate * poisonPart, rng: rand.New(rand.NewPCG(r.rng.Uint64(), 0)), round: r.n}
+	r.poison.skip(ctx)
+	wctx, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { r.poison.watch(wctx) })
+	defer watch.Wait()
+	defer stop()
+	if err := r.disrupt(ctx, n); err != nil {
+		return nil, nil, err
 	}
-	if _, err := file.Seek(0, 0); err != nil {
-		return nil, err
-	}
-	return check.Check(file, check.DefaultLimits())
+	t.AtRest = r.poison.look
+	rep, err := t.Finish(ctx)
+	return rep, t.L.Failures(), err
 }
 
-// play writes the history.
-func (r *round) play(ctx context.Context, n int, file *os.File) (err error) {
-	r.h = history.NewWriter(file)
-	r.h.Add(history.Record{Kind: history.Run, Note: fmt.Sprintf("round %d", r.n), Env: map[string]string{
-		"seed": fmt.Sprint(r.o.seed), "store": r.o.store, "faults": fmt.Sprint(n), "rate": fmt.Sprint(r.o.rate), "version": version()}})
-	defer func() { err = errors.Join(err, r.h.Flush()) }()
-	var urls []string
-	for _, e := range r.f.Edges() {
-		urls = append(urls, "ws://"+e.Public+"/ws")
-	}
-	r.l = load.New(load.Options{URLs: urls, History: r.h, Seed: r.rng.Uint64(), Prefix: fmt.Sprintf("r%d-", r.n),
-		Users: r.o.users, Second: r.o.users / 4, Late: r.o.users / 8, Slow: 2, Rate: r.o.rate, Disturb: r.o.disturb,
-		Token: func(user string) (string, error) { return devkeys.Token([]byte(r.f.Secret()), user, time.Hour) }})
-	defer r.l.End()
-	sctx, cancel := context.WithTimeout(ctx, startWithin)
-	defer cancel()
-	if err := r.l.Start(sctx); err != nil {
-		return err
-	}
-	r.poison = &poison{f: r.f, h: r.h, users: r.l.Users(), rate: r.o.rate * poisonPart, rng: rand.New(rand.NewPCG(r.rng.Uint64(), 0)), round: r.n}
-	r.poison.skip(ctx)
-	pctx, stopPoison := context.WithCancel(ctx)
-	wctx, stopWatch := context.WithCancel(ctx)
+// disrupt lets the users talk and does n faults.
+func (r *round) disrupt(ctx context.Context, n int) error {
+	pctx, stop := context.WithCancel(ctx)
 	var side sync.WaitGroup
 	side.Go(func() { r.poison.keep(pctx) })
-	side.Go(func() { r.poison.watch(wctx) })
 	defer side.Wait()
-	defer stopWatch()
-	defer stopPoison()
-
-	r.l.Run()
-	defer r.l.Stop()
-	if err := r.pause(ctx, calm); err != nil {
+	defer stop()
+	r.t.L.Run()
+	if err := trial.Pause(ctx, calm); err != nil {
 		return err
 	}
 	for r.faults < n {
-		if err := r.next(ctx, r.faults+1 < n && len(r.o.catalog) > 1 && r.rng.Float64() < together); err != nil {
+		another := r.faults+1 < n && len(r.o.catalog) > 1 && r.rng.Float64() < together
+		if err := r.next(ctx, another); err != nil {
 			return err
 		}
 	}
-	stopPoison()
-	return r.settle(ctx)
+	return nil
 }
 
 // next does one fault, and with another one a second that begins while it lasts.
@@ -109,7 +91,7 @@ func (r *round) next(ctx context.Context, another bool) error {
 	}
 	all := []*trouble{first}
 	if another {
-		if err := r.pause(ctx, time.Duration(r.rng.IntN(1000))*ms); err != nil {
+		if err := trial.Pause(ctx, time.Duration(r.rng.IntN(1000))*ms); err != nil {
 			return err
 		}
 		second, err := r.begin(ctx, first.name)
@@ -119,7 +101,7 @@ func (r *round) next(ctx context.Context, another bool) error {
 		all = append(all, second)
 	}
 	for _, t := range all {
-		if err := r.pause(ctx, time.Until(t.until)); err != nil {
+		if err := trial.Pause(ctx, time.Until(t.until)); err != nil {
 			return err
 		}
 		if err := r.end(ctx, t); err != nil {
@@ -156,7 +138,7 @@ func (r *round) begin(ctx context.Context, except string) (*trouble, error) {
 		r.faults++
 		t := &trouble{fault: f, hit: h, n: r.faults}
 		r.say("fault %d: %s (%s)", t.n, f.name, h.target)
-		r.h.Add(history.Record{Kind: history.Fault, Fault: t.n, Name: f.name, Note: h.target, Kill: f.kill})
+		r.t.H.Add(history.Record{Kind: history.Fault, Fault: t.n, Name: f.name, Note: h.target, Kill: f.kill})
 		if err := h.begin(ctx); err != nil {
 			if except != "" && f.operator { // what an operator does fails while NATS does
 				r.say("  it could not be done: %v", err)
@@ -175,7 +157,7 @@ func (r *round) end(ctx context.Context, t *trouble) error {
 	if err := t.end(ctx); err != nil && !errors.Is(err, fleet.ErrRunning) {
 		return fmt.Errorf("end %q of %s: %w", t.name, t.target, err)
 	}
-	r.h.Add(history.Record{Kind: history.Heal, Fault: t.n})
+	r.t.H.Add(history.Record{Kind: history.Heal, Fault: t.n})
 	return nil
 }
 
@@ -185,70 +167,15 @@ func (r *round) recover(ctx context.Context) error {
 	began := time.Now()
 	rctx, cancel := context.WithTimeout(ctx, recoverWithin)
 	defer cancel()
-	err := errors.Join(r.f.AwaitNATS(rctx), r.f.AwaitStore(rctx), r.f.AwaitReady(rctx), r.l.AwaitOlder(rctx, began))
+	err := errors.Join(r.f.AwaitNATS(rctx), r.f.AwaitStore(rctx), r.f.AwaitReady(rctx), r.t.L.AwaitOlder(rctx, began))
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if err != nil {
 		r.say("  not well after %v: %v", recoverWithin, err)
 	}
-	return r.pause(ctx, calm)
-}
-
-// settle is the end of a round: nothing is sent, everything is resolved, read, and shown.
-func (r *round) settle(ctx context.Context) error {
-	r.l.Stop()
-	r.h.Add(history.Record{Kind: history.Quiet})
-	dctx, cancel := context.WithTimeout(ctx, drainWithin)
-	defer cancel()
-	if err := r.l.AwaitResolved(dctx); err != nil {
-		r.say("  not resolved: %v", err)
-	}
-	lag, err := r.awaitLag(dctx)
-	if err != nil {
-		r.say("  lag: %v", err)
-	}
-	r.h.Add(history.Record{Kind: history.Lag, Seq: int64(lag)})
-	rctx, cancel := context.WithTimeout(ctx, readWithin)
-	defer cancel()
-	lasts, err := r.l.ReadHistory(rctx)
-	if err != nil {
-		return err
-	}
-	shown, cancel := context.WithTimeout(ctx, drainWithin)
-	defer cancel()
-	if err := r.l.AwaitShown(shown, lasts); err != nil {
-		r.say("  %v", err)
-	}
-	r.poison.look(ctx)
-	r.l.End()
-	r.h.Add(history.Record{Kind: history.Done})
-	return ctx.Err()
-}
-
-// awaitLag waits until nothing waits in the uplink and returns what does at last.
-func (r *round) awaitLag(ctx context.Context) (uint64, error) {
-	for {
-		lag, err := r.f.Lag(ctx)
-		if err == nil && lag == 0 {
-			return 0, nil
-		}
-		if perr := r.pause(ctx, 200*ms); perr != nil {
-			return max(lag, 1), errors.Join(perr, err)
-		}
-	}
+	return trial.Pause(ctx, calm)
 }
 
 // wiped notes that poisons may be gone that nobody has worked.
-func (r *round) wiped() { r.h.Add(history.Record{Kind: history.Wiped}) }
-
-func (r *round) pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (r *round) wiped() { r.t.H.Add(history.Record{Kind: history.Wiped}) }
