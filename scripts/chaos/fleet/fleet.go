@@ -47,12 +47,10 @@ type Fleet struct {
 	proxies *toxiproxy.ApiServer
 
 	// Set by Start, never changed.
-	nodes   []*Process // of NATS
-	store   []*Process
-	fronts  []*front // one for each mongod
-	nc      *nats.Conn
-	js      jetstream.JetStream
-	members []*mongo.Client // direct ones, for each process of the store
+	nodes  []*Process // of NATS
+	store  []*Process
+	fronts []*front // one for each mongod
+	own
 
 	adding sync.Mutex // one worker at a time, before mu
 
@@ -63,6 +61,13 @@ type Fleet struct {
 	links   []*Link
 	deaths  []Death
 	closed  bool
+}
+
+// own are the fleet's own connections, which go past the proxies.
+type own struct {
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	members []*mongo.Client // a direct one for each process of the store
 }
 
 var errSpec = errors.New("impossible fleet")

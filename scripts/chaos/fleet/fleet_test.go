@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -107,11 +108,7 @@ func mends(t *testing.T, f *fleet.Fleet, p *pair) {
 	must(t, f.AwaitNATS(ctx))
 	must(t, f.AwaitStore(ctx))
 	must(t, f.AwaitReady(ctx))
-	for lag := uint64(1); lag > 0; {
-		var err error
-		lag, err = f.Lag(ctx)
-		must(t, err)
-	}
+	must(t, f.AwaitIdle(ctx))
 	t.Logf("a message got through after %v, all is well after %v", talked.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 }
 
@@ -202,7 +199,9 @@ func TestFaults(t *testing.T) {
 			awaitStreams(t, ctx, f)
 		}},
 		{"wipe NATS", func(t *testing.T, ctx context.Context) {
+			began := time.Now()
 			must(t, f.WipeNATS(ctx))
+			t.Logf("wiped after %v", time.Since(began).Round(time.Millisecond))
 			awaitStreams(t, ctx, f)
 		}},
 		{"one worker more, then less", func(t *testing.T, ctx context.Context) {
@@ -220,12 +219,28 @@ func TestFaults(t *testing.T) {
 			must(t, fleet.StartAll(f.Store()))
 		}},
 		{"isolate the primary", func(t *testing.T, ctx context.Context) {
-			newPrimaryAfter(t, ctx, f, func(p *fleet.Process) {
+			old := newPrimaryAfter(t, ctx, f, func(p *fleet.Process) {
 				for _, l := range f.LinksOf(p) {
 					l.Cut()
 				}
 			})
+			// It hears of no other primary, so it steps down because it hears of nobody.
+			await(t, ctx, "the isolated primary steps down", func() bool { return !f.Writable(ctx, old) })
 			f.RestoreAll()
+		}},
+		{"cut one worker off the store", func(t *testing.T, ctx context.Context) {
+			for _, m := range f.Store() {
+				f.Link(m, worker).Cut()
+			}
+			await(t, ctx, "the worker is not ready", func() bool {
+				return worker.Ready(within(t, 50*time.Millisecond)) != nil
+			})
+			must(t, f.Workers()[1].Ready(ctx))
+			f.RestoreAll()
+		}},
+		{"kill the whole store", func(t *testing.T, ctx context.Context) {
+			fleet.KillAll(f.Store())
+			must(t, fleet.StartAll(f.Store()))
 		}},
 	} {
 		if !t.Run(fault.name, func(t *testing.T) {
@@ -265,13 +280,22 @@ func newPrimaryAfter(t *testing.T, ctx context.Context, f *fleet.Fleet, do func(
 func awaitStreams(t *testing.T, ctx context.Context, f *fleet.Fleet) {
 	t.Helper()
 	const all = stream.DefaultLanes + stream.DefaultShards + 1 + 2
-	for n := 0; n < all; {
+	await(t, ctx, "all streams are there", func() bool {
 		names, err := f.StreamNames(ctx)
-		if err == nil {
-			n = len(names)
-		}
-		if ctx.Err() != nil {
-			t.Fatalf("%d streams of %d, %v: %v", n, all, names, err)
+		return err == nil && len(names) == all
+	})
+}
+
+// await polls what gives no signal.
+func await(t *testing.T, ctx context.Context, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("it is not so: %s", what)
 		}
 	}
 }
@@ -295,7 +319,8 @@ func TestFerret(t *testing.T) {
 	mends(t, f, p)
 }
 
-// A process that ends by itself is noticed; one that cannot live is told of with its log.
+// A process that ends by itself is noticed; one whose port is taken for a moment is
+// started again; one that cannot live is told of with its log.
 func TestDeath(t *testing.T) {
 	deaths := make(chan fleet.Death, 10)
 	f := start(t, fleet.Spec{Edges: 1, Workers: 1, NATS: 1, Store: fleet.Store{Kind: fleet.Ferret},
@@ -316,6 +341,18 @@ func TestDeath(t *testing.T) {
 	if err := edge.Ready(within(t, 5*time.Second)); !errors.Is(err, fleet.ErrNotRunning) {
 		t.Errorf("ready: %v", err)
 	}
+	mended := f.Workers()[0]
+	mended.Kill()
+	taker, err := net.Listen("tcp", mended.Admin)
+	must(t, err)
+	must(t, mended.Start())
+	await(t, within(t, 10*time.Second), "its port is taken", func() bool { return strings.Contains(mended.Tail(2000), "address already in use") })
+	must(t, taker.Close())
+	must(t, mended.Ready(within(t, 10*time.Second))) // tried again
+	if d := f.Deaths(); len(d) != 1 {
+		t.Errorf("deaths: %v", d)
+	}
+
 	must(t, os.WriteFile(filepath.Join(filepath.Dir(edge.Log), "nats-0.conf"), []byte("nonsense {"), 0o600))
 	f.Nodes()[0].Kill()
 	must(t, f.Nodes()[0].Start())

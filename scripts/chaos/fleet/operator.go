@@ -111,6 +111,20 @@ func (f *Fleet) Lag(ctx context.Context) (uint64, error) {
 	return sum, nil
 }
 
+// errLag is returned while messages wait.
+var errLag = errors.New("messages wait")
+
+// AwaitIdle returns when no message waits in any lane.
+func (f *Fleet) AwaitIdle(ctx context.Context) error {
+	return poll(ctx, "the lanes are empty", func(ctx context.Context) error {
+		lag, err := f.Lag(ctx)
+		if err == nil && lag > 0 {
+			err = fmt.Errorf("%w: %d", errLag, lag)
+		}
+		return err
+	})
+}
+
 // DeadMessage is an uplink message that no worker will ever do.
 type DeadMessage struct {
 	Seq     uint64
