@@ -23,6 +23,7 @@
  *   NO_UNIQUE_KEY         no unique key (from, cid)
  *   NO_RESET              a take-over goes on where the last owner was
  *   WOKEN_OWNER           an owner that wakes up and is pinned again goes on with its run
+ *   BROKEN_RUN            a worker goes on with its run when a delivery is missing
  *   PIPELINED             an edge has two publishes of a connection in flight
  *   DISCARD_OLD           a full lane deletes its oldest message
  *   MSGID_DEDUP           the client's id is the broker's Nats-Msg-Id
@@ -33,6 +34,12 @@
  * meant for the old lane may hit a message of the new one. What was acknowledged stays,
  * and what was sent after that stands behind it. -DORDER_ACROSS_WIPE asks for more than
  * that; spin finds the run that breaks it.
+ *
+ * A KNOWN WEAKNESS: a worker sees a missing delivery by the consumer sequence. When
+ * another worker's late request resets the consumer, the sequence starts again behind its
+ * owner's back, and when just as many deliveries are lost then as the owner has counted,
+ * the next one looks right. The two together are left out here; with
+ * -DLOSS_AFTER_STRAY_RESET spin finds that run.
  *
  * BOUNDS, and so what is not proven: 1 sender, 3 messages, 1 lane that holds 2, 2
  * workers that fetch 2 messages ahead and work one at a time, FAULTS faults in all, of
@@ -52,23 +59,30 @@
 #define WIPES 1
 #endif
 
-#define MESSAGES 3
+#ifndef MESSAGES
+#define MESSAGES 3           /* 2 or 3 */
+#endif
 #define FIRST(m) ((m) == 1)
 #ifdef ORDER_ACROSS_WIPE
 #define ORDER_PROMISED true
 #else
 #define ORDER_PROMISED (wiped == 0)
 #endif
+#ifdef FRAME_ACROSS_WIPE
+#define FRAME_PROMISED true
+#else
+#define FRAME_PROMISED (wiped == 0)
+#endif
 #include "rules.pml"
-#define ALL (BIT(1) | BIT(2) | BIT(3))
+#define ALL (BIT(MESSAGES + 1) - BIT(1))
 
 byte faults = FAULTS;      /* still to come */
 byte wiped;                /* losses of all of NATS' data */
 
 /* The connection. */
-chan wire = [MESSAGES] of { byte }; /* written by the client, not read by the edge */
 byte conn;                 /* the client's connection now; there may have been others */
 byte next = 1;             /* what it sends next on this connection */
+byte sent;                 /* the highest message that was ever sent */
 byte flying;               /* publishes in flight, on all connections */
 
 /* The lane: a work queue, whose positions are JetStream's stream sequence. */
@@ -90,9 +104,28 @@ byte pin;                  /* Nats-Pin-Id, another one for each pinning */
 chan inbox1 = [AHEAD] of { byte, byte, byte, byte }; /* pin, position, consumer sequence, message */
 chan inbox2 = [AHEAD] of { byte, byte, byte, byte };
 
+bool stray;                /* it was reset by another worker than its owner, or by a late request */
+byte working;              /* workers with something at work */
+
 /* The downlink. */
 byte echo;                 /* acknowledgements that the client has not seen */
 byte frame;                /* frames that the recipient gets, or messages that it reads in the history */
+
+/* The edge reads the client's next frame. What no edge has read might as well not have
+ * been sent: nothing but the client knows of it. */
+inline read(into)
+{
+	if
+	:: told[next] != 0         /* not in the outbox any more */
+	:: else ->
+		if
+		:: next > sent -> sent = next; sends(next)
+		:: else
+		fi;
+		into = next; flying++
+	fi;
+	next++
+}
 
 /* JetStream takes a publish, and says so. */
 inline append(m)
@@ -130,6 +163,25 @@ inline resetConsumer()
 	delivered = 0
 }
 
+/* The next message goes to the owner. */
+inline deliver()
+{
+	do
+	:: from <= tail && lane[from] == 0 -> from++
+	:: else -> break
+	od;
+	if
+	:: from <= tail ->
+		delivered++;
+		if
+		:: owner == 1 -> inbox1!pin, from, delivered, lane[from]
+		:: owner == 2 -> inbox2!pin, from, delivered, lane[from]
+		fi;
+		from++
+	:: else
+	fi
+}
+
 inline drop(inbox)
 {
 	do
@@ -139,35 +191,27 @@ inline drop(inbox)
 }
 
 /* All is resolved, or may be on its way. Else only the client's timer helps. */
-#define QUIET (next > MESSAGES && empty(wire) && flying == 0 && used == 0 && echo == 0)
+#define QUIET (next > MESSAGES && flying == 0 && used == 0 && echo == 0 \
+	&& working == 0 && empty(inbox1) && empty(inbox2))
 
 proctype Client()
 {
-	byte sent;                 /* the highest message that was ever sent */
 	byte retries = FAULTS + 1; /* a retry without another fault succeeds */
 
 	do
-	:: d_step { next <= MESSAGES && nfull(wire) ->
-		if
-		:: told[next] != 0     /* not in the outbox any more */
-		:: else ->
-			if
-			:: next > sent -> sent = next; sends(next)
-			:: else
-			fi;
-			wire!next
-		fi;
-		next++ }
 	:: d_step { echo & BIT(1) -> echo = echo & ~BIT(1); acknowledges(1, number[1]) }
 	:: d_step { echo & BIT(2) -> echo = echo & ~BIT(2); acknowledges(2, number[2]) }
+#if MESSAGES > 2
 	:: d_step { echo & BIT(3) -> echo = echo & ~BIT(3); acknowledges(3, number[3]) }
+#endif
 	:: d_step { acked != ALL && QUIET && retries > 0 -> retries--; next = 1 }
 	:: acked == ALL && timeout -> break /* and nothing moves any more */
 	od;
-	frame_is_there = (frame == ALL);
+	frame_is_there = (frame == ALL || !FRAME_PROMISED);
 	assert(frame_is_there);
 #ifdef SHOW_END
-	assert(false)
+	never_all_resolved = false;
+	assert(never_all_resolved)
 #endif
 }
 
@@ -184,9 +228,9 @@ proctype Edge(byte me)
 #endif
 
 end:	do
-	:: d_step { me == conn && flight == 0 && nempty(wire) -> wire?flight; flying++ }
+	:: d_step { me == conn && flight == 0 && next <= MESSAGES -> read(flight) }
 #ifdef PIPELINED
-	:: d_step { me == conn && flight != 0 && second == 0 && nempty(wire) -> wire?second; flying++ }
+	:: d_step { me == conn && flight != 0 && second == 0 && next <= MESSAGES -> read(second) }
 	:: d_step { flight != 0 && used == CAPACITY -> refused = true }
 	:: d_step { second != 0 && refused && used < CAPACITY -> append(second); second = 0; flying-- }
 #endif
@@ -225,22 +269,34 @@ end:	do
 
 proctype Consumer()
 {
+	byte position;
+
 end:	do
-	:: atomic { owner == 0 && used > 0 -> /* somebody asks, and is pinned */
-		pin++;
+	:: atomic { owner == 0 && used > 0 -> /* both workers ask; one is pinned */
 		if
-		:: owner = 1
-		:: owner = 2
+		:: nfull(inbox1) -> owner = 1
+		:: nfull(inbox2) && pin != 0 -> owner = 2 /* the workers are alike: 1 is the first */
 		fi;
+		pin++;
 		if
 		:: from > tail -> resetConsumer() /* worker/lane: lookForOrphans */
 		:: else
-		fi }
-	:: d_step { from <= tail && lane[from] == 0 -> from++ }
-	:: d_step { owner == 1 && from <= tail && lane[from] != 0 && nfull(inbox1) ->
-		delivered++; inbox1!pin, from, delivered, lane[from]; from++ }
-	:: d_step { owner == 2 && from <= tail && lane[from] != 0 && nfull(inbox2) ->
-		delivered++; inbox2!pin, from, delivered, lane[from]; from++ }
+		fi;
+		deliver() }
+	:: d_step { owner != 0 && used > 0 && from > tail && working == 0 && empty(inbox1) && empty(inbox2) ->
+		/* Delivered, not acknowledged, and nobody has it: the ack wait is over. The
+		 * redelivery breaks the owner's run; no consumer sequence is 0. */
+		position = 1;
+		do
+		:: lane[position] == 0 -> position++
+		:: else -> break
+		od;
+		if
+		:: owner == 1 -> inbox1!pin, position, 0, lane[position]
+		:: owner == 2 -> inbox2!pin, position, 0, lane[position]
+		fi;
+		position = 0 }
+	:: d_step { ((owner == 1 && nfull(inbox1)) || (owner == 2 && nfull(inbox2))) && from <= tail -> deliver() }
 	od
 }
 
@@ -256,11 +312,16 @@ proctype Worker(byte me; chan inbox)
 end:	do
 	:: d_step { at == idle && nempty(inbox) ->
 		inbox?id, position, seq, m;
+		working++;
 		if
 		:: id == mine && seq == want -> want++; at = begun
 #ifdef WOKEN_OWNER
 		:: mine != 0 && (id != mine || seq != want) -> mine = id; want = seq + 1; at = begun
 		:: mine == 0 -> at = unsettled
+#else
+#ifdef BROKEN_RUN
+		:: id == mine && seq != want -> want = seq + 1; at = begun
+		:: id != mine -> at = unsettled
 #else
 #ifdef NO_RESET
 		:: id != mine || seq != want -> mine = id; want = seq + 1; at = begun
@@ -268,11 +329,12 @@ end:	do
 		:: id != mine || seq != want -> at = unsettled /* taken over, or the run is broken */
 #endif
 #endif
+#endif
 		fi }
 	:: d_step { at == unsettled -> /* throw away what was fetched, begin at the floor */
-		drop(inbox); resetConsumer();
+		drop(inbox); resetConsumer(); stray = (owner != me);
 		mine = id; want = 1;
-		id = 0; position = 0; seq = 0; m = 0; at = idle }
+		id = 0; position = 0; seq = 0; m = 0; at = idle; working-- }
 
 	/* The work on one message. */
 	:: d_step { at == begun ->
@@ -295,12 +357,16 @@ end:	do
 	:: d_step { at == echoed -> frame = frame | BIT(m); at = published }
 	:: d_step { at == published ->
 		acknowledge(position);
-		id = 0; position = 0; seq = 0; m = 0; at = idle }
+		id = 0; position = 0; seq = 0; m = 0; at = idle; working-- }
 
 	/* Death, and the start of another process. */
 	:: d_step { faults > 0 && (at != idle || mine != 0 || nempty(inbox)) ->
 		faults--;
 		drop(inbox);
+		if
+		:: at != idle -> working--
+		:: else
+		fi;
 		mine = 0; want = 0; id = 0; position = 0; seq = 0; m = 0; at = idle;
 		if
 		:: owner == me -> owner = 0 /* its pin runs out */
@@ -313,16 +379,19 @@ proctype Faults()
 {
 end:	do
 	:: d_step { faults > 0 && conn < BREAKS -> /* the connection breaks, and its edge may die */
-		faults--;
-		do
-		:: nempty(wire) -> wire?_
-		:: empty(wire) -> break
-		od;
-		conn++; next = 1 }     /* the client repeats its outbox on the next one */
+		faults--; conn++;
+		next = 1 }             /* the client repeats its outbox on the next one */
 	:: d_step { faults > 0 && owner != 0 -> /* the pin runs out: its owner is paused, or cut off */
 		faults--; owner = 0 }
 	:: d_step { faults > 0 && from > 1 -> /* a request to reset that was late */
-		faults--; resetConsumer() }
+		faults--; resetConsumer(); stray = true }
+#ifdef LOSS_AFTER_STRAY_RESET
+	:: d_step { faults > 0 && owner != 0 && from <= tail ->
+#else
+	:: d_step { faults > 0 && owner != 0 && from <= tail && !stray ->
+#endif
+		/* a delivery does not arrive, and no connection breaks */
+		faults--; delivered++; from++ }
 	:: d_step { faults > 0 && echo != 0 -> /* acknowledgements that nobody has read expire */
 		faults--; echo = 0 }
 	:: d_step { faults > 0 && wiped < WIPES -> /* all of NATS' data is lost */
@@ -331,7 +400,7 @@ end:	do
 		:: tail > 0 -> lane[tail] = 0; tail--
 		:: else -> break
 		od;
-		used = 0; from = 1; delivered = 0; owner = 0;
+		used = 0; from = 1; delivered = 0; owner = 0; stray = false;
 #ifdef MSGID_DEDUP
 		dedup = 0;
 #endif
