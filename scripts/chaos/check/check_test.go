@@ -97,6 +97,19 @@ var rowChanges = []change{
 		return recs
 	}},
 	{"a reading tells another number", []Rule{Gap}, edit(history.Read, any1, func(r *history.Record) { r.Seq = 6 })},
+	{"no reader has a row", []Rule{Lost, Gap, Channel}, func(t *testing.T, recs []history.Record) []history.Record {
+		recs = without(recs, cid("y"), history.Row)
+		for i := range recs {
+			if recs[i].Kind == history.Read {
+				recs[i].Seq = 6
+			}
+		}
+		return recs
+	}},
+	{"a conversation is not in final history", []Rule{Lost, Gap, Channel}, func(t *testing.T, recs []history.Record) []history.Record {
+		return without(recs, any1, history.Row, history.Read)
+	}},
+	{"a reader did not come to the end", []Rule{Gap}, drop(history.Read, any1)},
 	{"nobody read", []Rule{Gap}, func(t *testing.T, recs []history.Record) []history.Record {
 		return without(recs, any1, history.Read)
 	}},
@@ -127,6 +140,10 @@ var orderChanges = []change{
 
 var channelChanges = []change{
 	{"the last event is missing", []Rule{Channel}, drop(history.Event, cidAt("z", "ann"))},
+	{"the last event is missing and the device ended after that", []Rule{Channel}, func(t *testing.T, recs []history.Record) []history.Record {
+		recs = insert(history.Row, any1, history.Record{Kind: history.End, Dev: "ann", Life: 1, Code: 1})(t, recs)
+		return drop(history.Event, cidAt("z", "ann"))(t, recs)
+	}},
 	{"an event is missing", []Rule{Channel}, drop(history.Event, cidAt("x", "ann"))},
 	{"an event comes twice", []Rule{Channel}, func(t *testing.T, recs []history.Record) []history.Record {
 		i := index(t, recs, history.Event, cidAt("x", "ann"))

@@ -279,7 +279,7 @@ func overtake(rnd *rand.Rand, recs []history.Record) []history.Record {
 
 // Every mutation is found, whatever the history and the place.
 func TestEveryMutationIsFound(t *testing.T) {
-	const seeds = 25
+	const seeds = 12
 	limits := DefaultLimits()
 	limits.WireHole = time.Second
 	applied := make([]int, len(mutations))

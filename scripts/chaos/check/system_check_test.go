@@ -19,7 +19,7 @@ func judged(recs []history.Record, l Limits) *model {
 }
 
 func TestASystemThatKeepsItsPromisesPasses(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range uint64(20) {
 		m := judged(newSystem(seed, 6).run(400), DefaultLimits())
 		for _, v := range m.report.found {
 			t.Errorf("seed %d: %s: %s", seed, v.Rule, v.What)
