@@ -18,22 +18,22 @@ type system struct {
 	rnd     *rand.Rand
 	users   []*person
 	devs    []*gadget
-	convs   map[string][]*letterSim
-	stored  map[string]*letterSim // sender and cid
+	convs   map[string][]*parcel
+	stored  map[string]*parcel // sender and cid
 	cids    int
 	poisons int
 }
 
-// letterSim is a stored message.
-type letterSim struct {
+// parcel is a stored message.
+type parcel struct {
 	cid, from, to, body, conv string
 	seq                       int64
 }
 
 type person struct {
 	name string
-	lane []frame      // what its devices sent, to be stored
-	log  []*letterSim // what goes to its devices
+	lane []frame   // what its devices sent, to be stored
+	log  []*parcel // what goes to its devices
 }
 
 // frame is a send on its way. conn is where a refusal goes.
@@ -66,7 +66,7 @@ type gadget struct {
 }
 
 func newSystem(seed uint64, users int) *system {
-	s := &system{rnd: rand.New(rand.NewPCG(seed, 1)), convs: map[string][]*letterSim{}, stored: map[string]*letterSim{}}
+	s := &system{rnd: rand.New(rand.NewPCG(seed, 1)), convs: map[string][]*parcel{}, stored: map[string]*parcel{}}
 	s.put(history.Record{Kind: history.Run, Note: fmt.Sprintf("seed %d", seed)})
 	for i := range users {
 		s.users = append(s.users, &person{name: fmt.Sprintf("u%d", i)})
@@ -140,7 +140,7 @@ func (s *system) close(d *gadget) {
 
 // show hands a message to the event channel, if it is the next one, and settles the send
 // that it is the echo of.
-func (s *system) show(d *gadget, l *letterSim) {
+func (s *system) show(d *gadget, l *parcel) {
 	if l.from == d.owner.name {
 		s.settle(d, l)
 	}
@@ -154,11 +154,11 @@ func (s *system) show(d *gadget, l *letterSim) {
 	}
 }
 
-func (l *letterSim) record(k history.Kind, d *gadget, conn string) history.Record {
+func (l *parcel) record(k history.Kind, d *gadget, conn string) history.Record {
 	return history.Record{Kind: k, Dev: d.name, Life: d.life, Conn: conn, Conv: l.conv, Seq: l.seq, CID: l.cid, From: l.from, To: l.to, Body: l.body}
 }
 
-func (s *system) settle(d *gadget, l *letterSim) {
+func (s *system) settle(d *gadget, l *parcel) {
 	i := slices.IndexFunc(d.outbox, func(u unsent) bool { return u.cid == l.cid && u.body == l.body })
 	if i < 0 {
 		return
@@ -214,7 +214,7 @@ func (s *system) store(u *person, f frame) {
 	}
 	conv := "d:" + min(u.name, f.to) + ":" + max(u.name, f.to)
 	if l == nil {
-		l = &letterSim{f.cid, u.name, f.to, f.body, conv, int64(len(s.convs[conv]) + 1)}
+		l = &parcel{f.cid, u.name, f.to, f.body, conv, int64(len(s.convs[conv]) + 1)}
 		s.stored[key] = l
 		s.convs[conv] = append(s.convs[conv], l)
 	}
