@@ -102,13 +102,24 @@ func (f *Fleet) Purge(ctx context.Context, name string) error {
 func (f *Fleet) Lag(ctx context.Context) (uint64, error) {
 	var sum uint64
 	for lane := range f.spec.Lanes {
-		s, err := f.js.Stream(ctx, stream.Up(lane))
+		n, err := f.waiting(ctx, stream.Up(lane))
 		if err != nil {
 			return 0, fmt.Errorf("lag of %s: %w", stream.Up(lane), err)
 		}
-		sum += s.CachedInfo().State.Msgs
+		sum += n
 	}
 	return sum, nil
+}
+
+// waiting asks for a short time only: a stream without a leader does not answer at all.
+func (f *Fleet) waiting(ctx context.Context, name string) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	s, err := f.js.Stream(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	return s.CachedInfo().State.Msgs, nil
 }
 
 // errLag is returned while messages wait.
@@ -116,7 +127,7 @@ var errLag = errors.New("messages wait")
 
 // AwaitIdle returns when no message waits in any lane.
 func (f *Fleet) AwaitIdle(ctx context.Context) error {
-	return poll(ctx, "the lanes are empty", func(ctx context.Context) error {
+	return poll(ctx, "the lanes are empty", func(context.Context) error {
 		lag, err := f.Lag(ctx)
 		if err == nil && lag > 0 {
 			err = fmt.Errorf("%w: %d", errLag, lag)
