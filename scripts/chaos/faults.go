@@ -313,33 +313,9 @@ func clientsCut(_ context.Context, r *round) (hit, error) {
 // uplinkFull lets every lane be full for a while: it refuses, and must not throw away
 // what it holds.
 func uplinkFull(_ context.Context, r *round) (hit, error) {
-	const almostNothing = 2 << 10 // bytes
-	var was []int64
-	return hit{"every lane", func(ctx context.Context) (err error) {
-		was, err = r.limitUplink(ctx, func(int) int64 { return almostNothing })
-		return err
-	}, func(ctx context.Context) error {
-		_, err := r.limitUplink(ctx, func(lane int) int64 { return was[lane] })
-		return err
-	}}, nil
-}
-
-// limitUplink sets the most bytes of each lane and returns what they were.
-func (r *round) limitUplink(ctx context.Context, most func(lane int) int64) (was []int64, err error) {
-	_, js := r.f.NATS()
-	for lane := range stream.DefaultLanes {
-		s, err := js.Stream(ctx, stream.Up(lane))
-		if err != nil {
-			return was, fmt.Errorf("limit the uplink: %w", err)
-		}
-		cfg := s.CachedInfo().Config
-		was = append(was, cfg.MaxBytes)
-		cfg.MaxBytes = most(lane)
-		if _, err := js.UpdateStream(ctx, cfg); err != nil {
-			return was, fmt.Errorf("limit the uplink: %w", err)
-		}
-	}
-	return was, nil
+	const almostNothing, again = 2 << 10, 128 << 20 // bytes; of a lane by default
+	return hit{"every lane", func(ctx context.Context) error { return r.f.LimitLanes(ctx, almostNothing) },
+		func(ctx context.Context) error { return r.f.LimitLanes(ctx, again) }}, nil
 }
 
 func streamDeleted(ctx context.Context, r *round) (hit, error) {

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -87,7 +85,7 @@ func (o *options) folder() (string, error) {
 
 // fleet builds and starts everything.
 func (o *options) fleet(ctx context.Context, dir string) (*fleet.Fleet, error) {
-	root, err := repository()
+	root, err := fleet.Repository()
 	if err != nil {
 		return nil, err
 	}
@@ -123,22 +121,3 @@ func revive(d fleet.Death) {
 func poisoned(d fleet.Death) bool {
 	return d.Process.Kind == fleet.Worker && strings.Contains(d.Exit, syscall.SIGKILL.String())
 }
-
-// repository is the root of the checkout that this runs in.
-func repository() (string, error) {
-	out, err := exec.Command("go", "env", "GOWORK").Output()
-	work := strings.TrimSpace(string(out))
-	if err != nil || !strings.HasSuffix(work, "go.work") {
-		return "", fmt.Errorf("run it inside of the checkout, as make chaos does: go env GOWORK says %q", work)
-	}
-	return filepath.Dir(work), nil
-}
-
-// version is the commit of the checkout.
-var version = sync.OnceValue(func() string {
-	out, err := exec.Command("git", "describe", "--tags", "--always", "--dirty").Output()
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(out))
-})

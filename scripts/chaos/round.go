@@ -39,7 +39,7 @@ type round struct {
 // run does n faults of the catalog and returns what the checker says.
 func (r *round) run(ctx context.Context, n int, path string) (*check.Report, []error, error) {
 	t, err := trial.Begin(ctx, r.f, path, history.Record{Note: fmt.Sprintf("round %d", r.n), Env: map[string]string{
-		"seed": fmt.Sprint(r.o.seed), "store": r.o.store, "faults": fmt.Sprint(n), "rate": fmt.Sprint(r.o.rate), "version": version()}},
+		"seed": fmt.Sprint(r.o.seed), "store": r.o.store, "faults": fmt.Sprint(n), "rate": fmt.Sprint(r.o.rate), "version": fleet.Version()}},
 		load.Options{Seed: r.rng.Uint64(), Prefix: fmt.Sprintf("r%d-", r.n), Users: r.o.users, Second: r.o.users / 4,
 			Late: r.o.users / 8, Slow: 2, Rate: r.o.rate, Disturb: r.o.disturb})
 	if err != nil {

@@ -35,6 +35,8 @@ type device struct {
 	dice  *rand.Rand  // of its events' goroutine
 	wants chan intent // repetitions; written by the events' goroutine, read by the sender; what does not fit is forgotten
 
+	sending sync.Mutex // one send at a time: their order is that of the records
+
 	// lives is held for reading while a send is handed to the client, and for writing
 	// while one life ends and the next begins.
 	lives sync.RWMutex
@@ -63,7 +65,11 @@ func (l *Load) newDevice(index int, name string) *device {
 	d := &device{l: l, index: index, user: user, id: user + "|" + name, taps: map[*tap]bool{}, open: map[string]intent{},
 		seen: map[string]int64{}, changed: make(chan struct{}), wants: make(chan intent, 64),
 		rng: rand.New(rand.NewPCG(l.o.Seed, n)), dice: rand.New(rand.NewPCG(l.o.Seed+1, n))}
-	d.opts = client.Options{URLs: l.o.URLs, User: user, DeviceID: name, FromStart: true, MaxBackoff: l.o.MaxBackoff, AckTimeout: l.o.AckTimeout,
+	urls := l.o.URLs
+	if l.o.Place != nil {
+		urls = l.o.Place(index, urls)
+	}
+	d.opts = client.Options{URLs: urls, User: user, DeviceID: name, FromStart: true, MaxBackoff: l.o.MaxBackoff, AckTimeout: l.o.AckTimeout,
 		NetDial: d.dial, Token: func(context.Context) (string, error) { return l.o.Token(user) }}
 	return d
 }
@@ -176,6 +182,11 @@ func (d *device) reborn(crash bool) error {
 		return d.begin()
 	}
 	d.end(false)
+	return d.resume()
+}
+
+// resume begins a life with the state that the one before ended with.
+func (d *device) resume() error {
 	st := d.c.State()
 	d.opts.State = &st
 	return d.begin()
@@ -281,8 +292,10 @@ type intent struct {
 	since   time.Time
 }
 
-// send hands one send to the client. It is called by one goroutine of the device.
+// send hands one send to the client.
 func (d *device) send(ctx context.Context, in intent) error {
+	d.sending.Lock()
+	defer d.sending.Unlock()
 	d.lives.RLock()
 	defer d.lives.RUnlock()
 	d.mu.Lock()

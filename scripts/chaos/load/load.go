@@ -13,8 +13,9 @@ import (
 
 // Options says who talks, and how much. URLs, Token and History are needed.
 type Options struct {
-	URLs    []string                          // of the edges; each device begins at a random one
-	Token   func(user string) (string, error) // a token for a user
+	URLs    []string                            // of the edges; each device begins at a random one
+	Place   func(i int, urls []string) []string // the edges that user i may connect to; nil: all
+	Token   func(user string) (string, error)   // a token for a user
 	History *history.Writer
 	Seed    uint64
 
@@ -25,6 +26,7 @@ type Options struct {
 	Slow   int     // of them have a fourth that Deafen can tell not to read
 	Peers  int     // to how many others a user talks; 0: 6
 	Rate   float64 // sends a second, over all
+	Again  float64 // part of the sends that is repeated after the ack; 0: a hundredth
 	Window int     // sends of a device that wait at most; 0: 100
 
 	Disturb time.Duration // the mean time between two disturbances of one device (a cut, a restart, a crash); 0: none
@@ -56,6 +58,9 @@ func New(o Options) *Load {
 	}
 	if o.Window == 0 {
 		o.Window = 100
+	}
+	if o.Again == 0 {
+		o.Again = partAgain
 	}
 	l := &Load{o: o}
 	l.ctx, l.stop = context.WithCancel(context.Background())
@@ -138,13 +143,6 @@ func (l *Load) senders() (n int) {
 func (l *Load) Stop() {
 	l.stop()
 	l.running.Wait()
-}
-
-// CutAll ends every connection of every device at once.
-func (l *Load) CutAll() {
-	for _, d := range l.devices {
-		d.cut()
-	}
 }
 
 // AwaitOlder waits until every send is resolved that was made before at.

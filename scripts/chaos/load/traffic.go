@@ -3,7 +3,6 @@ package load
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -95,9 +94,9 @@ func (l *Load) acked(d *device, was intent) {
 		return
 	}
 	switch p := d.dice.Float64(); {
-	case p < partAgain:
+	case p < l.o.Again:
 		was.again = true
-	case p < partAgain+partReuse:
+	case p < l.o.Again+partReuse:
 		was.reuse, was.body = true, json.RawMessage(`{"text":"another"}`)
 	default:
 		return
@@ -132,44 +131,4 @@ func (l *Load) keepDisturbing(d *device, rng *rand.Rand) {
 			return
 		}
 	}
-}
-
-// Flood tells one device that can be slow not to read, lets another user send n messages
-// of size bytes to it, and returns what lets it read again. It returns when the sender
-// has taken them all.
-func (l *Load) Flood(ctx context.Context, n, size int) (to string, hear func(), err error) {
-	var deaf, from *device
-	for _, d := range l.devices {
-		if d.slow && (deaf == nil || rand.IntN(2) == 0) {
-			deaf = d
-		}
-	}
-	for _, d := range l.devices {
-		if deaf != nil && !d.slow && d.user != deaf.user && (from == nil || rand.IntN(4) == 0) {
-			from = d
-		}
-	}
-	if from == nil {
-		return "", nil, errors.New("flood: nobody can be slow, or nobody is there to send")
-	}
-	deaf.mu.Lock()
-	deaf.hear()
-	deaf.deaf = make(chan struct{})
-	deaf.mu.Unlock()
-	hear = func() {
-		deaf.mu.Lock()
-		defer deaf.mu.Unlock()
-		deaf.hear()
-	}
-	for i := range n {
-		cid := uuid.NewString()
-		body := fmt.Sprintf(`{"n":%d,"id":%q,"pad":%q}`, i, cid, strings.Repeat("p", max(0, size-80)))
-		select {
-		case from.wants <- intent{cid: cid, to: deaf.user, body: json.RawMessage(body)}:
-		case <-ctx.Done():
-			hear()
-			return "", nil, ctx.Err()
-		}
-	}
-	return deaf.id, hear, nil
 }
