@@ -63,6 +63,22 @@ $(MONGOD):
 	@test -x $@ || chmod +x $@
 	@$@ --version | head -1
 
+.PHONY: chaos
+chaos: have-mongod ## break everything under load and check every promise: some 10 minutes (FAULTS=500 SEED=n ARGS="-flag …")
+	@go run -buildvcs=false ./scripts/chaos -faults $(or $(FAULTS),60) -seed $(or $(SEED),0) $(ARGS)
+
+.PHONY: killtable
+killtable: have-mongod ## show that the checker of make chaos notices each broken rule: some 10 minutes (ARGS="-only name")
+	@go run -buildvcs=false ./scripts/chaos/killtable $(ARGS)
+
+.PHONY: have-mongod
+have-mongod:
+	@command -v mongod >/dev/null || $(MAKE) --no-print-directory mongod
+
+.PHONY: model
+model: ## check the model of the send, ack and take-over protocol (needs spin and a C compiler)
+	@scripts/chaos/model/check.sh
+
 .PHONY: bench
 bench: ## run every benchmark
 	@$(call each,go test -run '^$$' -bench . -benchmem ./...)

@@ -2,7 +2,7 @@
 // real processes, lets users talk through them, breaks whatever can break, and lets a
 // checker judge the history of what every client did and saw.
 //
-//	go run ./scripts/chaos [-faults 60] [-seed N] [-store mongo|ferret] [-rate 300] [-keep folder]
+//	go run ./scripts/chaos [-faults 60] [-seed N] [-store mongo|ferret|both] [-rate 300] [-keep folder]
 //	go run ./scripts/chaos -check history.jsonl    # judge a history that is there
 //
 // It ends with a table (fault, how often, what was lost, doubled, out of order, the
@@ -46,7 +46,7 @@ func main() {
 	o := options{}
 	flag.IntVar(&o.faults, "faults", 60, "how many faults; 60 take some 10 minutes")
 	flag.Uint64Var(&o.seed, "seed", 0, "of the faults; 0: a random one, which is printed")
-	flag.StringVar(&o.store, "store", "mongo", "mongo (three mongods) or ferret")
+	flag.StringVar(&o.store, "store", "both", "mongo (three mongods), ferret, or both: the second with a fifth of the faults")
 	flag.Float64Var(&o.rate, "rate", 300, "messages a second, over all users")
 	flag.IntVar(&o.users, "users", 40, "how many users")
 	flag.IntVar(&o.round, "round", 30, "faults of one history; then it is checked and another one begins")
@@ -70,7 +70,7 @@ func main() {
 var errUsage = errors.New("wrong flags")
 
 func (o *options) run(ctx context.Context) (ok bool, err error) {
-	if flag.NArg() > 0 || o.faults < 0 || o.round < 1 || o.users < 4 || o.rate <= 0 || o.store != "mongo" && o.store != "ferret" {
+	if flag.NArg() > 0 || o.faults < 0 || o.round < 1 || o.users < 4 || o.rate <= 0 {
 		return false, errUsage
 	}
 	if o.check != "" {
@@ -79,11 +79,26 @@ func (o *options) run(ctx context.Context) (ok bool, err error) {
 	if o.seed == 0 {
 		o.seed = uint64(rand.Uint32()) + 1
 	}
-	if o.catalog, err = faultsFor(o.store, o.only); err != nil {
-		return false, err
+	switch o.store {
+	case "mongo", "ferret":
+		return o.matrix(ctx)
+	case "both":
+		second := *o
+		o.store, second.store = "mongo", "ferret"
+		second.faults = (o.faults + 4) / 5
+		second.rate = min(o.rate, ferretRate)
+		if ok, err = o.matrix(ctx); !ok || err != nil {
+			return ok, err
+		}
+		fmt.Println()
+		return second.matrix(ctx)
 	}
-	return o.matrix(ctx)
+	return false, errUsage
 }
+
+// ferretRate is how many messages a second FerretDB takes beside everything else on two
+// cores, catching up after a fault included.
+const ferretRate = 60
 
 // judge checks a history that was recorded before.
 func judge(path string) (ok bool, err error) {

@@ -29,6 +29,9 @@ const (
 // matrix runs the faults, in rounds, and prints the table.
 func (o *options) matrix(ctx context.Context) (ok bool, err error) {
 	began := time.Now()
+	if o.catalog, err = faultsFor(o.store, o.only); err != nil {
+		return false, err
+	}
 	fmt.Printf("chaos: seed %d, %d faults, %g messages/s of %d users, store %s\n", o.seed, o.faults, o.rate, o.users, o.store)
 	dir, err := o.folder()
 	if err != nil {
@@ -80,7 +83,8 @@ func (o *options) folder() (string, error) {
 	if o.keep == "" {
 		return os.MkdirTemp("", "wirepost-chaos-")
 	}
-	return o.keep, os.MkdirAll(o.keep, 0o700)
+	dir := filepath.Join(o.keep, o.store)
+	return dir, os.MkdirAll(dir, 0o700)
 }
 
 // fleet builds and starts everything.
