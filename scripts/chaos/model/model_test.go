@@ -37,45 +37,66 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// TestModelFails shows that check.sh fails when the models break a rule, and when they
-// are not even read.
-func TestModelFails(t *testing.T) {
-	if race {
-		t.Skip("runs no Go code under test, see TestModel")
-	}
-	for _, tool := range []string{"spin", "gcc"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed, see TestModel", tool)
-		}
-	}
-	dir := t.TempDir()
-	script, err := os.ReadFile("check.sh")
+// TestVerdict gives check.sh a spin and a gcc that make every search say the same.
+func TestVerdict(t *testing.T) {
+	const good = "State-vector 8 byte, depth reached 9, errors: 0\n  1234567 states, stored\n"
+	dir, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "check.sh"), script, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	for _, tc := range []struct{ name, model string }{
-		{"no rule is ever broken", "init { skip }\n"},
-		{"every run breaks one", "bool once;\ninit { assert(once) }\n"},
-		{"no Promela", "this is no model\n"},
+	for _, tc := range []struct {
+		name, says string // by each search; "" for no spin at all
+		status     int
+		want       string
+	}{
+		{"no spin", "", 3, "model: spin is not installed"},
+		{"all is kept", good, 1, "FAIL lane.pml -DNO_RESET: finds nothing, and should find 'sender_order'"},
+		{"states", good, 1, "ok   the store keeps the rules, two lanes: 1,234,567 states"},
+		{"other rule", "pan:1: assertion violated once (at depth 4)\nWarning: Search not completed\nerrors: 1\n", 1,
+			"FAIL lane.pml -DNO_RESET: should find 'sender_order'"},
+		{"a rule broken", "pan:1: assertion violated once (at depth 4)\nWarning: Search not completed\nerrors: 1\n", 1,
+			"FAIL the store keeps the rules, two lanes\n"},
+		{"depth", "error: max search depth too small\n" + good, 1, "two lanes: error: max search depth too small"},
+		{"memory", "pan: reached -DMEMLIM bound\nWarning: Search not completed\n" + good, 1, "two lanes: pan: reached -DMEMLIM bound"},
+		{"not completed", "Warning: Search not completed\n" + good, 1, "FAIL the store keeps the rules, two lanes\n"},
+		{"killed", "\n", 1, "two lanes: it did not run to its end"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			for _, name := range []string{"store.pml", "lane.pml"} {
-				if err := os.WriteFile(filepath.Join(dir, name), []byte(tc.model), 0o644); err != nil {
+			bin := t.TempDir()
+			tools := map[string]string{"spin": "#!/bin/sh\n", "gcc": "#!/bin/sh\nprintf '#!/bin/sh\\ncat %s/says\\n' \"${0%/*}\" >pan\nchmod +x pan\n", "says": tc.says}
+			path := bin + ":" + os.Getenv("PATH")
+			if tc.says == "" {
+				delete(tools, "spin")
+				path = bin + ":" + only(t, "bash", "dirname")
+			}
+			for name, text := range tools {
+				if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755); err != nil {
 					t.Fatal(err)
 				}
 			}
-			cmd := command(ctx, filepath.Join(dir, "check.sh"))
+			cmd := command(t.Context(), filepath.Join(dir, "check.sh"))
+			cmd.Env = append(os.Environ(), "PATH="+path)
 			out, err := cmd.CombinedOutput()
-			if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 1 {
-				t.Errorf("check.sh ended with %v, want exit status 1\n%s", err, out)
+			if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != tc.status || !strings.Contains(string(out), tc.want) {
+				t.Errorf("check.sh ended with %v, want exit status %d and %q in\n%s", err, tc.status, tc.want, out)
 			}
 		})
 	}
+}
+
+// only returns a folder with nothing but links to some tools.
+func only(t *testing.T, tools ...string) string {
+	dir := t.TempDir()
+	for _, tool := range tools {
+		path, err := exec.LookPath(tool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(dir, tool)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 // check runs a script of this folder and logs its lines as they come.
