@@ -54,9 +54,9 @@ var table = []Mutant{
 		Rule: "a send is acknowledged only after a majority has committed it, journaled",
 	}, {
 		// The lane acknowledges while the frames are still being published, and nobody
-		// repeats those that fail. With streams of one replica, the server of the
-		// receiver's shard is away for longer than Deliver tries: the sender has its echo,
-		// the receiver's frame is never stored. Lost, if nothing follows in that
+		// repeats those that fail. The stream of the receiver's shard takes nothing for
+		// longer than Deliver tries (6 s), that of the sender's does: the sender has its
+		// echo, the receiver's frame is never stored. Missed, if nothing follows in that
 		// conversation.
 		Name: "uplink-ack-early", Binary: worker,
 		Rule: "the uplink is acknowledged only when every frame that follows from it is on the downlink",
@@ -92,8 +92,9 @@ var table = []Mutant{
 		Name: "discard-old", Binary: worker,
 		Rule: "a full lane refuses, it never throws away what it holds",
 	}, {
-		// The owner dies with messages in flight. Its successor begins with what was sent
-		// since; what was in flight comes when its ack wait (10 s) is over. Out of order.
+		// The owner dies with messages in flight, fewer than the consumer may have
+		// unacknowledged (512). Its successor begins with what was sent since; what was in
+		// flight comes when its ack wait (10 s) is over. Out of order.
 		Name: "no-reset", Binary: worker,
 		Rule: "a take-over starts at the acknowledgement floor",
 	}, {
