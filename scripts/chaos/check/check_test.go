@@ -216,6 +216,7 @@ var runChanges = []change{
 	{"the uplink is empty too late", []Rule{Drained}, func(t *testing.T, recs []history.Record) []history.Record {
 		return move(recs, index(t, recs, history.Lag, func(r *history.Record) bool { return r.Seq == 0 }), index(t, recs, history.Done, any1))
 	}},
+	{"nobody looked at the uplink", []Rule{Drained}, func(t *testing.T, recs []history.Record) []history.Record { return without(recs, any1, history.Lag) }},
 	{"the run was never quiet", []Rule{Drained}, drop(history.Quiet, any1)},
 	{"service does not come back", []Rule{Service}, edit(history.Fault, any1, func(r *history.Record) { r.Kill = true })},
 	{"service does not come back after the heal", []Rule{Service}, func(t *testing.T, recs []history.Record) []history.Record {

@@ -62,9 +62,9 @@ func (m *model) wipedBetween(at int32, due int64) bool {
 }
 
 // calm is when a limit that began at t begins to count: not before the end of any fault
-// that is at work, or was healed less than Limits.Service ago, at a time within the limit.
-// A fault that does not come back by itself (kill) ends at once or when it is healed,
-// whichever is on record; one that is never healed ends nothing.
+// that is at work at a time within the limit. A fault that does not come back by itself
+// (kill) ends when it is healed, or at once when no heal is on record; any other that is
+// never healed is left out, and reported as such.
 func (m *model) calm(t, limit int64) int64 {
 	from := t
 	for _, f := range m.faults { // in order: each may put the limit off, and so bring the next one into it
@@ -78,9 +78,7 @@ func (m *model) calm(t, limit int64) int64 {
 			}
 			end = f.from
 		}
-		if end+int64(m.limits.Service) >= t {
-			from = max(from, end)
-		}
+		from = max(from, end)
 	}
 	return from
 }
