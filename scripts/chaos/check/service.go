@@ -52,7 +52,7 @@ func (m *model) due(i int) int64 {
 	due := begins(f)
 	limit := due + int64(m.limits.Service)
 	for j := range m.faults {
-		if g := &m.faults[j]; g.from <= limit && begins(g) >= f.from {
+		if g := &m.faults[j]; g.from <= limit {
 			due = max(due, begins(g))
 		}
 	}

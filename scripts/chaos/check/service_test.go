@@ -40,6 +40,8 @@ func TestWhatCountsAsAnOutage(t *testing.T) {
 		{"sent long before", []history.Record{breaks(1, 100, true), at(90, send("ann", "m", "bob")), at(130, ack("ann", "m", 1))}, 0, 0},
 		{"never answered", []history.Record{breaks(1, 100, true), at(105, send("ann", "m", "bob")), at(150, history.Record{Kind: history.Done})}, 45, 45},
 		{"never answered after a crash", []history.Record{breaks(1, 100, true), at(105, send("ann", "m", "bob")), end(1), at(150, history.Record{Kind: history.Done})}, 0, 0},
+		{"never answered by a life without an end", []history.Record{breaks(1, 100, true), at(105, send("ann", "m", "bob")),
+			at(110, history.Record{Kind: history.Begin, User: "ann", Dev: "ann", Life: 2}), at(150, history.Record{Kind: history.Done})}, 0, 0},
 		{"the device was off", append([]history.Record{breaks(1, 100, true), end(0)}, said...), 0, 0},
 		{"the device is slow", append([]history.Record{breaks(1, 100, true), at(1, history.Record{Kind: history.Begin, User: "ann", Dev: "ann", Life: 1, Slow: true})}, said...), 0, 0},
 		{"a second kill", append([]history.Record{breaks(1, 100, true), breaks(2, 112, true)}, said...), 25, 18},
