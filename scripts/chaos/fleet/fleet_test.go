@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -114,17 +115,40 @@ func mends(t *testing.T, f *fleet.Fleet, p *pair) {
 	t.Logf("a message got through after %v, all is well after %v", talked.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 }
 
+// fault is one verb, or what belongs together.
+type fault struct {
+	name string
+	do   func(t *testing.T, ctx context.Context)
+}
+
 // Every verb works once, and the system comes back after it.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	f := start(t, fleet.Spec{Edges: 2, Workers: 2, NATS: 3, Store: fleet.Store{Kind: fleet.Mongo, Members: 3}})
 	p := newPair(t, f)
 	p.talk(t, within(t, 10*time.Second))
-	edge, worker, node := f.Edges()[0], f.Workers()[0], f.Nodes()[0]
+	for _, x := range slices.Concat(processFaults(f), linkFaults(f, p), natsFaults(f), storeFaults(f)) {
+		if !t.Run(x.name, func(t *testing.T) {
+			x.do(t, within(t, 30*time.Second))
+			mends(t, f, p)
+		}) {
+			return
+		}
+	}
+	if d := f.Deaths(); len(d) > 0 {
+		t.Errorf("ended by themselves: %v", d)
+	}
+	for _, u := range f.Usage() {
+		if u.CPU == 0 || u.RSS == 0 || u.Starts == 0 {
+			t.Errorf("usage: %+v", u)
+		}
+		t.Logf("%-9v %v CPU, %d MB, %d starts", u.Process, u.CPU, u.RSS>>20, u.Starts)
+	}
+}
 
-	for _, fault := range []struct {
-		name string
-		do   func(t *testing.T, ctx context.Context)
-	}{
+func processFaults(f *fleet.Fleet) []fault {
+	edge, worker, node := f.Edges()[0], f.Workers()[0], f.Nodes()[0]
+	return []fault{
 		{"kill edge, worker, node", func(t *testing.T, ctx context.Context) {
 			for _, x := range []*fleet.Process{edge, worker, node} {
 				pid := x.PID()
@@ -163,10 +187,31 @@ func TestFaults(t *testing.T) {
 				must(t, x.Start())
 			}
 		}},
+		{"one worker more, then less", func(t *testing.T, ctx context.Context) {
+			w, err := f.AddWorker()
+			must(t, err)
+			must(t, w.Ready(ctx))
+			_, err = f.Retire(w)
+			must(t, err)
+			if again, err := f.AddWorker(); again != w || err != nil || len(f.Workers()) != 3 {
+				t.Errorf("a retired worker is not taken again: %v, %v", again, err)
+			}
+		}},
+	}
+}
+
+func linkFaults(f *fleet.Fleet, p *pair) []fault {
+	edge, worker := f.Edges()[0], f.Workers()[0]
+	return []fault{
 		{"cut a route", func(t *testing.T, ctx context.Context) {
+			const closed = "Router connection closed"
+			a, b := f.Nodes()[0], f.Nodes()[1]
+			before := [2]int{inLog(a, closed), inLog(b, closed)}
 			f.Route(0, 1).Cut()
-			p.talk(t, ctx)
 			f.Route(1, 0).Restore()
+			await(t, ctx, "both nodes have lost a route", func() bool {
+				return inLog(a, closed) > before[0] && inLog(b, closed) > before[1]
+			})
 		}},
 		{"slow the way of an edge and of a worker", func(t *testing.T, ctx context.Context) {
 			for _, l := range append(f.LinksOf(edge), f.LinksOf(worker)...) {
@@ -179,6 +224,11 @@ func TestFaults(t *testing.T) {
 			f.Link(nil, edge).Cut()
 			f.Link(edge, nil).Restore()
 		}},
+	}
+}
+
+func natsFaults(f *fleet.Fleet) []fault {
+	return []fault{
 		{"kill the leader of a stream", func(t *testing.T, ctx context.Context) {
 			leader, err := f.StreamLeader(ctx, stream.Up(0))
 			must(t, err)
@@ -206,16 +256,12 @@ func TestFaults(t *testing.T) {
 			t.Logf("wiped after %v", time.Since(began).Round(time.Millisecond))
 			awaitStreams(t, ctx, f)
 		}},
-		{"one worker more, then less", func(t *testing.T, ctx context.Context) {
-			w, err := f.AddWorker()
-			must(t, err)
-			must(t, w.Ready(ctx))
-			_, err = f.Retire(w)
-			must(t, err)
-			if again, err := f.AddWorker(); again != w || err != nil || len(f.Workers()) != 3 {
-				t.Errorf("a retired worker is not taken again: %v, %v", again, err)
-			}
-		}},
+	}
+}
+
+func storeFaults(f *fleet.Fleet) []fault {
+	worker := f.Workers()[0]
+	return []fault{
 		{"kill the primary", func(t *testing.T, ctx context.Context) {
 			newPrimaryAfter(t, ctx, f, (*fleet.Process).Kill).Kill()
 			must(t, fleet.StartAll(f.Store()))
@@ -244,24 +290,11 @@ func TestFaults(t *testing.T) {
 			fleet.KillAll(f.Store())
 			must(t, fleet.StartAll(f.Store()))
 		}},
-	} {
-		if !t.Run(fault.name, func(t *testing.T) {
-			fault.do(t, within(t, 30*time.Second))
-			mends(t, f, p)
-		}) {
-			return
-		}
-	}
-	if d := f.Deaths(); len(d) > 0 {
-		t.Errorf("ended by themselves: %v", d)
-	}
-	for _, u := range f.Usage() {
-		if u.CPU == 0 || u.RSS == 0 || u.Starts == 0 {
-			t.Errorf("usage: %+v", u)
-		}
-		t.Logf("%-9v %v CPU, %d MB, %d starts", u.Process, u.CPU, u.RSS>>20, u.Starts)
 	}
 }
+
+// inLog counts a text in the log of a process.
+func inLog(p *fleet.Process, text string) int { return strings.Count(p.Tail(1<<20), text) }
 
 // newPrimaryAfter does something to the primary, and returns it when there is another.
 func newPrimaryAfter(t *testing.T, ctx context.Context, f *fleet.Fleet, do func(*fleet.Process)) *fleet.Process {
@@ -312,6 +345,7 @@ func readiness(t *testing.T, p *fleet.Process) int {
 }
 
 func TestFerret(t *testing.T) {
+	t.Parallel()
 	f := start(t, fleet.Spec{Edges: 1, Workers: 1, NATS: 1, Store: fleet.Store{Kind: fleet.Ferret}})
 	p, ferret := newPair(t, f), f.Store()[0]
 	p.talk(t, within(t, 10*time.Second))
@@ -333,6 +367,7 @@ func TestFerret(t *testing.T) {
 // A process that ends by itself is noticed; one whose port is taken for a moment is
 // started again; one that cannot live is told of with its log.
 func TestDeath(t *testing.T) {
+	t.Parallel()
 	deaths := make(chan fleet.Death, 10)
 	f := start(t, fleet.Spec{Edges: 1, Workers: 1, NATS: 1, Store: fleet.Store{Kind: fleet.Ferret},
 		OnDeath: func(d fleet.Death) { deaths <- d }})
