@@ -29,7 +29,7 @@ type quiet struct{}
 func (quiet) Verify(context.Context, string) (auth.Identity, error) {
 	return auth.Identity{User: userid.MustParse("u1"), Expires: time.Now().Add(time.Hour)}, nil
 }
-func (quiet) Publish(s uplink.Sender, _ envelope.Event) { s.PublishDone(nil) }
+func (quiet) Publish(s uplink.Sender, _ envelope.Event) { s.PublishDone(0, nil) }
 func (quiet) Attach(r downlink.Receiver, _ userid.ID, _, _ string) {
 	r.Attached(false, downlink.NewToken("e1", 0, 1))
 }

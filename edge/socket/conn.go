@@ -39,6 +39,7 @@ type session struct {
 	expires stamp          // of the token
 	drainAt stamp          // when drain closes it; see fDraining
 	events  uint32         // published for this connection
+	lane    uint32         // the incarnation of the lane in which the last of them was stored; 0 before
 }
 
 // work is what a connection holds only while something is going on.

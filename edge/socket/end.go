@@ -22,6 +22,7 @@ const (
 	EndExpired          // the token expired
 	EndDrain            // the edge goes away
 	EndStalled          // a frame was not stored in time
+	EndRenewed          // the uplink's lane is a new one, what the client sent before may be gone
 	EndNotAttached      // the downlink was not set up in time
 	EndTooMany          // too many connections of this user
 	EndLoginTimeout     // no login in time
@@ -54,6 +55,7 @@ var ends = [endCount]endFacts{
 	EndExpired:      {protocol.CloseTokenExpired, "token_expired", envelope.ReasonExpired},
 	EndDrain:        {protocol.CloseDrain, "drain", envelope.ReasonDrain},
 	EndStalled:      {protocol.CloseUplinkStalled, "uplink_stalled", envelope.ReasonUplink},
+	EndRenewed:      {protocol.CloseUplinkStalled, "uplink_renewed", envelope.ReasonUplink},
 	EndNotAttached:  {protocol.CloseNotAttached, "not_attached", envelope.ReasonUplink},
 	EndTooMany:      {protocol.CloseTooMany, "too_many", envelope.ReasonKicked},
 	EndLoginTimeout: {protocol.CloseLoginTimeout, "login_timeout", envelope.ReasonProtocol},

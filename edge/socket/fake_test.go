@@ -67,7 +67,7 @@ type up struct {
 func (u *up) Publish(s uplink.Sender, ev envelope.Event) {
 	u.events <- published{ev, string(ev.Data), s}
 	if u.auto {
-		s.PublishDone(nil)
+		s.PublishDone(0, nil)
 	}
 }
 

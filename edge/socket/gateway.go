@@ -68,7 +68,7 @@ func (g *gateway) publish(c *Conn, t envelope.Type, data []byte) {
 	c.sess.events++
 	g.srv.deps.Uplink.Publish(c, envelope.Event{
 		User: c.user, Type: t, Edge: g.srv.cfg.Edge, Conn: c.connID(), N: uint64(c.sess.events),
-		Time: time.Now(), Reason: ends[c.end].reason, Data: data,
+		Time: time.Now(), Reason: ends[c.end].reason, Data: data, After: c.sess.lane,
 	})
 }
 
@@ -104,8 +104,17 @@ func (g *gateway) ended(c *Conn) {
 }
 
 // published takes the end of the event in flight.
-func (g *gateway) published(c *Conn, err error) {
+//
+// An event that was stored in another incarnation of the lane than the one before it may
+// stand in front of what was lost with the old one. The client must send again what has
+// no acknowledgement yet, in its order, which it does on a new connection [r]. The worker
+// leaves such a frame out (envelope.Event.After): see item.lost in worker/lane.
+func (g *gateway) published(c *Conn, lane uint32, err error) {
 	c.drop(fInFlight)
+	renewed := err == nil && c.sess.events > 1 && lane != c.sess.lane
+	if err == nil {
+		c.sess.lane = lane
+	}
 	if w := c.w; w != nil {
 		c.k.pool.give(w.flight)
 		w.flight = nil
@@ -115,6 +124,8 @@ func (g *gateway) published(c *Conn, err error) {
 		g.publishedLate(c, err)
 	case err != nil:
 		c.close(EndStalled, "a frame was not stored in time, send it again")
+	case renewed:
+		c.close(EndRenewed, "the uplink was renewed, send again what was not acknowledged")
 	case c.has(fDraining) && c.sess.drainAt.reached(c.k.now()):
 		c.close(EndDrain, "the edge goes away")
 	case c.has(fReannounce):
@@ -149,7 +160,7 @@ func (g *gateway) publishedLate(c *Conn, err error) {
 func (g *gateway) posted(c *Conn, m *message) {
 	switch m.kind {
 	case mPublished:
-		g.published(c, m.err)
+		g.published(c, m.lane, m.err)
 	case mRetry:
 		g.goodbye(c)
 	case mVerified:

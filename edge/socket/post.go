@@ -8,6 +8,7 @@ type message struct {
 	c       *Conn
 	kind    kind
 	resumed bool
+	lane    uint32 // the incarnation in which the event was stored
 	at      downlink.Token
 	data    []byte // shared with other connections, read only
 	err     error
@@ -33,7 +34,9 @@ const (
 // blocks, and none touches anything but the loop's mailbox.
 
 // PublishDone is uplink.Sender.
-func (c *Conn) PublishDone(err error) { c.k.loop.Post(message{c: c, kind: mPublished, err: err}) }
+func (c *Conn) PublishDone(incarnation uint32, err error) {
+	c.k.loop.Post(message{c: c, kind: mPublished, lane: incarnation, err: err})
+}
 
 // Attached is downlink.Receiver.
 func (c *Conn) Attached(resumed bool, at downlink.Token) {

@@ -72,7 +72,7 @@ func TestDrainWaitsForTheFrameInFlight(t *testing.T) {
 	r := serve(t, func(_ *socket.Config, r *rig) { r.up.auto = false })
 	p := r.open("/ws", "Authorization", "Bearer u1")
 	p.loginReply()
-	r.up.next(t).s.PublishDone(nil)
+	r.up.next(t).s.PublishDone(0, nil)
 	p.text("x")
 	ev := r.up.next(t)
 	done := make(chan error, 1)
@@ -85,9 +85,9 @@ func TestDrainWaitsForTheFrameInFlight(t *testing.T) {
 		t.Error("closed while its frame was in flight")
 	}
 	_ = p.SetReadDeadline(time.Now().Add(10 * time.Second))
-	ev.s.PublishDone(nil)
+	ev.s.PublishDone(0, nil)
 	p.expectClose(protocol.CloseDrain)
-	r.up.next(t).s.PublishDone(nil)
+	r.up.next(t).s.PublishDone(0, nil)
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestDrainEndsABusySender(t *testing.T) {
 	r := serve(t, func(c *socket.Config, r *rig) { r.up.auto = false; c.DrainRate = 100 })
 	p := r.open("/ws", "Authorization", "Bearer u1")
 	p.loginReply()
-	r.up.next(t).s.PublishDone(nil)
+	r.up.next(t).s.PublishDone(0, nil)
 	for range 3000 {
 		p.text("x")
 	}
@@ -111,13 +111,13 @@ func TestDrainEndsABusySender(t *testing.T) {
 	begin := time.Now()
 	frames := 1
 	for ; ev.Type == envelope.Frame; frames++ {
-		time.AfterFunc(5*time.Millisecond, func() { ev.s.PublishDone(nil) })
+		time.AfterFunc(5*time.Millisecond, func() { ev.s.PublishDone(0, nil) })
 		ev = r.up.next(t)
 	}
 	if d := time.Since(begin); d > 2*time.Second || ev.Reason != envelope.ReasonDrain {
 		t.Errorf("published %s %q after %v and %d frames", ev.Type, ev.Reason, d, frames)
 	}
-	ev.s.PublishDone(nil)
+	ev.s.PublishDone(0, nil)
 	p.closeFrame(protocol.CloseDrain)
 	_ = p.Close()
 	if err := <-done; err != nil {

@@ -132,7 +132,7 @@ func TestOneFrameInFlight(t *testing.T) {
 	if connected.Type != envelope.Connected {
 		t.Fatalf("first event is %s", connected.Type)
 	}
-	connected.s.PublishDone(nil)
+	connected.s.PublishDone(0, nil)
 	for i := range 20 {
 		ev := r.up.next(t)
 		if want := fmt.Sprintf(`{"n":%d}`, i); ev.data != want {
@@ -145,7 +145,7 @@ func TestOneFrameInFlight(t *testing.T) {
 		if got := string(ev.Data); got != ev.data {
 			t.Fatalf("the payload changed in flight: %q", got)
 		}
-		ev.s.PublishDone(nil)
+		ev.s.PublishDone(0, nil)
 	}
 	p.expectText(plain)
 	for i := range 20 {
@@ -153,7 +153,7 @@ func TestOneFrameInFlight(t *testing.T) {
 		if want := fmt.Sprintf(`{"later":%d}`, i); ev.data != want {
 			t.Fatalf("event %q, want %q", ev.data, want)
 		}
-		ev.s.PublishDone(nil)
+		ev.s.PublishDone(0, nil)
 	}
 }
 
@@ -161,9 +161,9 @@ func TestStalledUplink(t *testing.T) {
 	r := serve(t, func(_ *socket.Config, r *rig) { r.up.auto = false })
 	p := r.open("/ws", "Authorization", "Bearer u1")
 	p.loginReply()
-	r.up.next(t).s.PublishDone(nil)
+	r.up.next(t).s.PublishDone(0, nil)
 	p.raw(append(frame(ws.OpText, true, "a"), frame(ws.OpText, true, "b")...))
-	r.up.next(t).s.PublishDone(errors.New("stalled"))
+	r.up.next(t).s.PublishDone(0, errors.New("stalled"))
 	p.expectClose(protocol.CloseUplinkStalled)
 	// Nothing behind the frame is published, and Disconnected is tried again.
 	for range 2 {
@@ -171,9 +171,9 @@ func TestStalledUplink(t *testing.T) {
 		if ev.Type != envelope.Disconnected || ev.Reason != envelope.ReasonUplink {
 			t.Fatalf("published %s %q", ev.Type, ev.data)
 		}
-		ev.s.PublishDone(errors.New("stalled"))
+		ev.s.PublishDone(0, errors.New("stalled"))
 	}
-	r.up.next(t).s.PublishDone(nil)
+	r.up.next(t).s.PublishDone(0, nil)
 	eventually(t, "nothing left", func() bool { return r.Connections() == 0 })
 }
 
@@ -183,13 +183,13 @@ func TestRetriesOfDisconnectedPause(t *testing.T) {
 	r := serve(t, func(c *socket.Config, r *rig) { r.up.auto = false; c.Times.Tick = tick })
 	p := r.open("/ws", "Authorization", "Bearer u1")
 	p.loginReply()
-	r.up.next(t).s.PublishDone(nil)
+	r.up.next(t).s.PublishDone(0, nil)
 	_ = p.Close()
 	begin := time.Now()
 	for range 5 {
-		r.up.next(t).s.PublishDone(errors.New("away"))
+		r.up.next(t).s.PublishDone(0, errors.New("away"))
 	}
-	r.up.next(t).s.PublishDone(nil)
+	r.up.next(t).s.PublishDone(0, nil)
 	if d := time.Since(begin); d < 3*tick {
 		t.Errorf("five retries in %v", d)
 	}
@@ -201,7 +201,7 @@ func TestPeerGoesWhileAFrameIsInFlight(t *testing.T) {
 	for _, reset := range []bool{true, false} {
 		p := r.open("/ws", "Authorization", "Bearer u1")
 		p.loginReply()
-		r.up.next(t).s.PublishDone(nil)
+		r.up.next(t).s.PublishDone(0, nil)
 		p.text("a")
 		ev := r.up.next(t)
 		p.text("b")
@@ -212,19 +212,19 @@ func TestPeerGoesWhileAFrameIsInFlight(t *testing.T) {
 		if reset {
 			eventually(t, "the reset is seen", func() bool { return r.metric("closed_total", "lost") == 1 })
 		}
-		ev.s.PublishDone(nil)
+		ev.s.PublishDone(0, nil)
 		ev = r.up.next(t)
 		if !reset {
 			if ev.data != "b" {
 				t.Fatalf("what was sent before the end is lost: %s %q", ev.Type, ev.data)
 			}
-			ev.s.PublishDone(nil)
+			ev.s.PublishDone(0, nil)
 			ev = r.up.next(t)
 		}
 		if ev.Type != envelope.Disconnected || ev.Reason != envelope.ReasonClientClose {
 			t.Fatalf("published %s %q", ev.Type, ev.data)
 		}
-		ev.s.PublishDone(nil)
+		ev.s.PublishDone(0, nil)
 		eventually(t, "nothing left", func() bool { return r.Connections() == 0 })
 	}
 }
@@ -334,7 +334,7 @@ func TestResync(t *testing.T) {
 	p := r.open("/ws", "Authorization", "Bearer u1")
 	p.loginReply()
 	a := r.down.next(t)
-	r.up.next(t).s.PublishDone(nil)
+	r.up.next(t).s.PublishDone(0, nil)
 	a.r.Resync(token(3))
 	if m := p.message(); m.MsgType != protocol.Notice || m.Code != protocol.NoticeResync || m.Resume != "e1.0.3" {
 		t.Fatalf("notice %+v", m)
@@ -345,11 +345,11 @@ func TestResync(t *testing.T) {
 	}
 	a.r.Resync(token(4)) // while that is in flight: announced once more, after it
 	p.message()
-	again.s.PublishDone(nil)
+	again.s.PublishDone(0, nil)
 	if again = r.up.next(t); again.Type != envelope.Connected || again.N != 3 {
 		t.Fatalf("published %s %d", again.Type, again.N)
 	}
-	again.s.PublishDone(nil)
+	again.s.PublishDone(0, nil)
 	p.text("x")
 	if ev := r.up.next(t); ev.data != "x" {
 		t.Fatalf("published %q", ev.data)

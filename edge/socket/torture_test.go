@@ -94,7 +94,7 @@ func answerUplink(ctx context.Context, t *testing.T, u *up, rng *rand.Rand) {
 			if rng.IntN(50) == 0 {
 				err = errors.New("stalled")
 			}
-			w.s.PublishDone(err)
+			w.s.PublishDone(0, err)
 		}
 		waiting = waiting[:0]
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/wirepost/wirepost/shared/stream"
 	"github.com/wirepost/wirepost/shared/subject"
 )
 
@@ -54,7 +55,7 @@ func (u *Uplink) take() {
 	u.in.mu.Unlock()
 	for i := range queue {
 		if over { // the newest are refused until the room holds less
-			u.finish(&queue[i], ErrStalled, outFull)
+			u.finish(&queue[i], 0, ErrStalled, outFull)
 			continue
 		}
 		u.flights.add(queue[i])
@@ -76,7 +77,7 @@ func (u *Uplink) advance(now time.Time) {
 		switch {
 		case s.state == free || now.Before(s.due) && now.Before(u.deadline(s)):
 		case !now.Before(u.deadline(s)):
-			u.settle(i, ErrStalled, outStalled)
+			u.settle(i, 0, ErrStalled, outStalled)
 		case s.state == flying:
 			u.m.retries[retryTimeout].Inc()
 			f.wait(i, now)
@@ -108,7 +109,7 @@ func (u *Uplink) publishReady(now time.Time) {
 		case err == nil:
 			f.fly(i, now)
 		case errors.Is(err, nats.ErrMaxPayload):
-			u.settle(i, ErrTooLarge, outTooLarge)
+			u.settle(i, 0, ErrTooLarge, outTooLarge)
 		default: // disconnected, mostly
 			u.m.retries[retryDisconnected].Inc()
 			f.wait(i, now)
@@ -137,27 +138,48 @@ func (u *Uplink) answered(m *nats.Msg) {
 		u.m.late.Inc()
 		return
 	}
-	switch cause := refusal(m); {
+	switch seq, cause := answer(m); {
 	case cause == stored:
 		u.m.latency.Observe(time.Since(u.flights.slots[i].since).Seconds())
-		u.settle(i, nil, outStored)
+		u.settle(i, stream.Incarnation(seq), nil, outStored)
 	case u.flights.slots[i].state == flying: // else it waits already
 		u.m.retries[cause].Inc()
 		u.flights.wait(i, time.Now())
 	}
 }
 
-var ackPrefix = []byte(`{"stream":`) // what a positive PubAck begins with: nothing more is needed of it
+var (
+	ackPrefix = []byte(`{"stream":`) // what a positive PubAck begins with
+	ackSeq    = []byte(`"seq":`)     // what its sequence stands behind
+	ackError  = []byte(`"error"`)
+)
 
-func refusal(m *nats.Msg) retry {
-	if bytes.HasPrefix(m.Data, ackPrefix) && !bytes.Contains(m.Data, []byte(`"error"`)) {
-		return stored
+// plainAck reads the sequence of a positive PubAck without decoding it (fast path).
+func plainAck(data []byte) (seq uint64, ok bool) {
+	if !bytes.HasPrefix(data, ackPrefix) || bytes.Contains(data, ackError) {
+		return 0, false
+	}
+	_, rest, _ := bytes.Cut(data, ackSeq)
+	for _, c := range bytes.TrimLeft(rest, " ") {
+		if c < '0' || '9' < c {
+			break
+		}
+		seq = seq*10 + uint64(c-'0')
+	}
+	return seq, seq != 0
+}
+
+// answer reads what JetStream answered: the sequence of a stored event, or why it was not.
+func answer(m *nats.Msg) (seq uint64, cause retry) {
+	if seq, ok := plainAck(m.Data); ok {
+		return seq, stored
 	}
 	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
-		return retryNoResponders
+		return 0, retryNoResponders
 	}
 	var ack struct {
 		Stream string `json:"stream"`
+		Seq    uint64 `json:"seq"`
 		Error  *struct {
 			Code uint16 `json:"err_code"`
 		} `json:"error"`
@@ -165,22 +187,22 @@ func refusal(m *nats.Msg) retry {
 	const storeFailed = 10077 // JSStreamStoreFailedF: over max_bytes with discard new, or no space
 	switch err := json.Unmarshal(m.Data, &ack); {
 	case err != nil:
-		return retryOther
+		return 0, retryOther
 	case ack.Error == nil && ack.Stream != "":
-		return stored
+		return ack.Seq, stored
 	case ack.Error != nil && ack.Error.Code == storeFailed:
-		return retryFull
+		return 0, retryFull
 	}
-	return retryOther
+	return 0, retryOther
 }
 
 // settle tells the sender of slot i and frees the slot.
-func (u *Uplink) settle(i int, err error, o outcome) {
+func (u *Uplink) settle(i int, incarnation uint32, err error, o outcome) {
 	e := u.flights.release(i)
-	u.finish(&e, err, o)
+	u.finish(&e, incarnation, err, o)
 }
 
-func (u *Uplink) finish(e *event, err error, o outcome) {
+func (u *Uplink) finish(e *event, incarnation uint32, err error, o outcome) {
 	u.m.outcomes[o].Inc()
 	u.in.mu.Lock()
 	u.in.held--
@@ -191,7 +213,7 @@ func (u *Uplink) finish(e *event, err error, o outcome) {
 	}
 	u.in.mu.Unlock()
 	if e.sender != nil {
-		e.sender.PublishDone(err)
+		e.sender.PublishDone(incarnation, err)
 	}
 }
 
@@ -199,7 +221,7 @@ func (u *Uplink) finish(e *event, err error, o outcome) {
 func (u *Uplink) abandon() {
 	for i := range u.flights.slots {
 		if u.flights.slots[i].state != free {
-			u.settle(i, ErrClosed, outClosed)
+			u.settle(i, 0, ErrClosed, outClosed)
 		}
 	}
 	u.refuseQueue()
@@ -211,6 +233,6 @@ func (u *Uplink) refuseQueue() {
 	u.in.queue = nil
 	u.in.mu.Unlock()
 	for i := range queue {
-		u.finish(&queue[i], ErrClosed, outClosed)
+		u.finish(&queue[i], 0, ErrClosed, outClosed)
 	}
 }

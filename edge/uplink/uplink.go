@@ -46,8 +46,9 @@ var ErrClosed = errors.New("uplink closed")
 // Sender hears what became of its event.
 type Sender interface {
 	// PublishDone is called exactly once per Publish, on the uplink's goroutine: it must
-	// not block. nil means that JetStream stored the event.
-	PublishDone(err error)
+	// not block. With a nil error JetStream stored the event, in that incarnation of its
+	// lane (stream.Incarnation); with an error incarnation is 0.
+	PublishDone(incarnation uint32, err error)
 }
 
 // Config is what an Uplink needs. All fields but Registry are required.

@@ -79,7 +79,7 @@ func TestDocumentHasTheHash(t *testing.T) {
 
 func TestDocumentHasTheHeaders(t *testing.T) {
 	cells := firstCells(natsDocument(t))
-	e := Event{Type: Frame, Edge: "e", Conn: "c", N: 1, Time: time.Now(), Reason: "r", Trace: "t"}
+	e := Event{Type: Frame, Edge: "e", Conn: "c", N: 1, Time: time.Now(), Reason: "r", Trace: "t", After: 1}
 	known := []string{Target}
 	for h := range e.Header() {
 		known = append(known, h)

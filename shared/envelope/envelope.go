@@ -23,6 +23,7 @@ const (
 	hSource  = "ce-source"      // "/edges/<edge>/conns/<conn>"
 	hTime    = "ce-time"        // RFC 3339, UTC, milliseconds: when the edge had the whole frame
 	hReason  = "ce-reason"      // extension; why a connection ended, or why a message is dead
+	hAfter   = "ce-after"       // extension; Event.After in decimal
 
 	// Target is the one header of a downlink frame: the connection that it is for. A
 	// frame without it is for all devices of the user.
@@ -71,7 +72,10 @@ type Event struct {
 	Time   time.Time
 	Reason string // of a Disconnected event
 	Trace  string // traceparent, "" for none
-	Data   []byte // the payload
+	// After is the incarnation of the lane (stream.Incarnation) in which the connection's
+	// event before this one was stored; 0: there was none, or it is not known.
+	After uint32
+	Data  []byte // the payload
 }
 
 // ErrMalformed is returned when a header that must be there is missing or unreadable.
@@ -82,18 +86,25 @@ const timeLayout = "2006-01-02T15:04:05.000Z"
 // Header returns the NATS headers of e. The caller owns the map, which can be used as
 // a nats.Header as it is; this package does not import nats, nor does who uses it.
 func (e Event) Header() map[string][]string {
-	h := map[string][]string{
-		hVersion: {"1.0"},
-		hID:      {e.Conn + "-" + strconv.FormatUint(e.N, 10)},
-		hType:    {string(e.Type)},
-		hSource:  {"/edges/" + e.Edge + "/conns/" + e.Conn},
-		hTime:    {e.Time.UTC().Format(timeLayout)},
+	h := make(map[string][]string, 8)
+	values := make([]string, 0, 8) // of all headers: one allocation
+	add := func(name, value string) {
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	add(hVersion, "1.0")
+	add(hID, e.Conn+"-"+strconv.FormatUint(e.N, 10))
+	add(hType, string(e.Type))
+	add(hSource, "/edges/"+e.Edge+"/conns/"+e.Conn)
+	add(hTime, e.Time.UTC().Format(timeLayout))
+	if e.After != 0 {
+		add(hAfter, strconv.FormatUint(uint64(e.After), 10))
 	}
 	if e.Reason != "" {
-		h[hReason] = []string{e.Reason}
+		add(hReason, e.Reason)
 	}
 	if e.Trace != "" {
-		h[TraceParent] = []string{e.Trace}
+		add(TraceParent, e.Trace)
 	}
 	return h
 }
@@ -112,6 +123,9 @@ func Parse(h map[string][]string) (Event, error) {
 	e.Edge, e.Conn = part[2], part[4]
 	if n, ok := strings.CutPrefix(first(h, hID), e.Conn+"-"); ok {
 		e.N, _ = strconv.ParseUint(n, 10, 64)
+	}
+	if after, err := strconv.ParseUint(first(h, hAfter), 10, 32); err == nil {
+		e.After = uint32(after)
 	}
 	e.Time, _ = time.Parse(timeLayout, first(h, hTime))
 	return e, nil

@@ -12,11 +12,25 @@ import (
 func TestRoundTrip(t *testing.T) {
 	e := envelope.Event{
 		Type: envelope.Disconnected, Edge: "edge-1", Conn: "edge-1-k3", N: 7,
-		Time: time.UnixMilli(1700000000123).UTC(), Reason: envelope.ReasonSlow, Trace: "00-x-y-01",
+		Time: time.UnixMilli(1700000000123).UTC(), Reason: envelope.ReasonSlow, Trace: "00-x-y-01", After: 1<<32 - 1,
 	}
 	got, err := envelope.Parse(e.Header())
 	if err != nil || !reflect.DeepEqual(got, e) {
 		t.Errorf("Parse(Header) = %+v, %v; want %+v", got, err, e)
+	}
+}
+
+// What an edge of another version writes is read as far as it can be.
+func TestParseAfter(t *testing.T) {
+	for text, want := range map[string]uint32{"": 0, "0": 0, "7": 7, "4294967295": 1<<32 - 1, "4294967296": 0, "-1": 0, "x": 0, "7x": 0} {
+		h := envelope.Event{Type: envelope.Frame, Edge: "e", Conn: "c"}.Header()
+		if h["ce-after"] != nil {
+			t.Fatal("the header is there when nothing is known")
+		}
+		h["ce-after"] = []string{text}
+		if e, err := envelope.Parse(h); err != nil || e.After != want {
+			t.Errorf("%q: %d, %v, want %d", text, e.After, err, want)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@
 // stream, and the workers' key-value buckets.
 //
 //	UP_<lane>                      im.up.<lane>.>     work queue, discard new, one pinned consumer "work"
+//	                                                  first sequence by time: see stream.FirstSeq
 //	DOWN_<shards>_<epoch>_<shard>  im.down.<shard>.>  limits by age and bytes, direct gets, republished
 //	                               im.mark.<shard>.*  to im.live.<shard>.>
 //	DEAD                           im.dead.>          limits, the oldest go first

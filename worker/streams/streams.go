@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -70,6 +71,7 @@ func up(l Layout, lane int) jetstream.StreamConfig {
 		MaxBytes:    share(l.UplinkMaxBytes, l.Lanes),
 		Storage:     jetstream.FileStorage,
 		Replicas:    l.Replicas,
+		FirstSeq:    stream.FirstSeq(time.Now()), // its incarnation, which an existing one keeps
 	}
 }
 

@@ -62,7 +62,7 @@ func makeLanes(t testing.TB, js jetstream.JetStream, replicas int, maxBytes int6
 // done is a Sender that passes the outcome on.
 type done chan error
 
-func (d done) PublishDone(err error) { d <- err }
+func (d done) PublishDone(_ uint32, err error) { d <- err }
 
 func event(user string, n int) envelope.Event {
 	return envelope.Event{
@@ -212,7 +212,7 @@ type sender struct {
 	next int
 }
 
-func (s *sender) PublishDone(err error) {
+func (s *sender) PublishDone(_ uint32, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil && s.next < s.n {
@@ -321,7 +321,7 @@ type again struct {
 	todo chan struct{}
 }
 
-func (a *again) PublishDone(err error) {
+func (a *again) PublishDone(_ uint32, err error) {
 	if err != nil {
 		panic(err)
 	}
