@@ -331,7 +331,7 @@ func streamDeleted(ctx context.Context, r *round) (hit, error) {
 }
 
 func consumerDeleted(_ context.Context, r *round) (hit, error) {
-	name := stream.Up(r.rng.IntN(stream.DefaultLanes))
+	name := stream.Up(r.rng.IntN(lanes))
 	return hit{"of " + name, func(ctx context.Context) error { return r.f.DeleteConsumer(ctx, name, stream.Consumer) }, nothing}, nil
 }
 

@@ -24,6 +24,8 @@ const (
 	workers   = 2
 	natsNodes = 3
 	members   = 3 // of the replica set
+	lanes     = 4 // half of the default: as many lanes as there are processes to share two processors
+	shards    = 2
 )
 
 // matrix runs the faults, in rounds, and prints the table.
@@ -105,7 +107,7 @@ func (o *options) fleet(ctx context.Context, dir string) (*fleet.Fleet, error) {
 		return nil, err
 	}
 	spec := fleet.Spec{Dir: filepath.Join(dir, "fleet"), Bin: bin, Edges: edges, Workers: workers, NATS: natsNodes,
-		Store: fleet.Store{Kind: fleet.Mongo, Members: members}, EdgeEnv: edgeEnv, OnDeath: revive}
+		Store: fleet.Store{Kind: fleet.Mongo, Members: members}, Lanes: lanes, Shards: shards, EdgeEnv: edgeEnv, OnDeath: revive}
 	if o.store == "ferret" {
 		spec.Store = fleet.Store{Kind: fleet.Ferret}
 	}

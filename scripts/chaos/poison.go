@@ -14,7 +14,6 @@ import (
 	"github.com/wirepost/wirepost/scripts/chaos/history"
 	"github.com/wirepost/wirepost/scripts/chaos/mutant"
 	"github.com/wirepost/wirepost/shared/envelope"
-	"github.com/wirepost/wirepost/shared/stream"
 	"github.com/wirepost/wirepost/shared/subject"
 	"github.com/wirepost/wirepost/shared/userid"
 )
@@ -75,7 +74,7 @@ func (p *poison) put(ctx context.Context, user string, m *nats.Msg, kill bool) e
 	p.n++
 	cid := fmt.Sprintf("poison-%d-%d", p.round, p.n)
 	p.mu.Unlock()
-	m.Subject = subject.Up(subject.Lane(id, stream.DefaultLanes), id)
+	m.Subject = subject.Up(subject.Lane(id, lanes), id)
 	m.Header.Set(poisonHeader, cid)
 	p.h.Add(history.Record{Kind: history.Poison, CID: cid, User: user, Kill: kill})
 	_, js := p.f.NATS()

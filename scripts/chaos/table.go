@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -150,8 +151,12 @@ func usage(f *fleet.Fleet) {
 	fmt.Print("CPU:")
 	for _, k := range []fleet.Kind{fleet.Edge, fleet.Worker, fleet.NATS, fleet.Mongo, fleet.Ferret} {
 		if cpu[k] > 0 {
-			fmt.Printf(" %s %.0f s", k, cpu[k].Seconds())
+			fmt.Printf(" %s %.0f s,", k, cpu[k].Seconds())
 		}
+	}
+	var own syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &own) == nil {
+		fmt.Printf(" clients, proxies and checker %d s", own.Utime.Sec+own.Stime.Sec)
 	}
 	fmt.Println()
 }
