@@ -21,6 +21,14 @@
 // dropped, the consumer is reset to its ack floor, and the new run must start at
 // consumer sequence 1. Any break (a gap, a redelivery, a reconnect) means reset again.
 //
+// The consumer sequence does not show everything, so a run that jumps over a stream
+// sequence counts as broken unless the message is gone from the stream: acknowledged.
+//
+// When all of NATS' data is lost, what is in flight goes into the lane's next incarnation
+// (shared/stream), in front of what was lost. So a frame that names another incarnation
+// for the event before it is acknowledged and left out: its edge closes the connection,
+// and the client sends it again behind what was lost.
+//
 // A worker that dies leaves a lane without a clean release. What was in flight is under
 // suspicion then: its successor works it in crowds of 16, each written down before. When a
 // worker dies over a crowd, the messages of it are worked one by one, and one that was the

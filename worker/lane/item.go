@@ -6,6 +6,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/wirepost/wirepost/shared/envelope"
+	"github.com/wirepost/wirepost/shared/stream"
 	"github.com/wirepost/wirepost/shared/subject"
 )
 
@@ -15,6 +16,10 @@ type item struct {
 	delivery
 	ev  envelope.Event
 	bad string // why ev could not be read; "" when it could
+
+	// early means that what ev's connection sent before it may be lost: it is acknowledged
+	// and not worked.
+	early bool
 }
 
 // delivery is what the server says about one delivery, in the subject for its ack.
@@ -87,5 +92,28 @@ func newItem(lane int, msg *nats.Msg, d delivery) item {
 		return it
 	}
 	it.ev.User, it.ev.Data = user, msg.Data
+	it.early = early(&it.ev, d.streamSeq)
 	return it
+}
+
+// early reports whether ev is a frame whose connection's event before it is in
+// another incarnation of the lane than ev itself [r]. All of NATS' data was lost between
+// the two; had the one before not been worked, working ev would put it in front.
+//
+// It may be left out because its edge closes the connection: the edge compares the
+// incarnations of the two PubAcks (edge/socket: published). The client then sends what
+// is not acknowledged again, in its order, on a connection whose first event names none.
+//
+//   - The PubAck of ev is lost: the edge publishes ev again, with the same header. The
+//     copy is left out too, unless it is in the incarnation of the event before.
+//   - ev is given up (ErrStalled), or its edge dies: the connection ends with that.
+//   - ev had two copies, one in the incarnation of the event before and one here, and the
+//     first one's PubAck counts: the connection stays. What it sends next names that same
+//     older incarnation, is left out here as well, and closes the connection. So nothing
+//     overtakes; a client that sends nothing new repeats ev after its timeout.
+//   - An edge that does not know the header does not close, and names nothing: its frames
+//     are worked. So are all events that tell who is connected: nothing is in an order
+//     with them, and a lost one is not repeated.
+func early(ev *envelope.Event, seq uint64) bool {
+	return ev.Type == envelope.Frame && ev.After != 0 && ev.After != stream.Incarnation(seq)
 }

@@ -11,6 +11,7 @@ type metrics struct {
 	owned     prometheus.Gauge
 	batch     prometheus.Histogram
 	worked    *prometheus.CounterVec // by lane
+	skipped   prometheus.Counter
 	takeOvers prometheus.Counter
 	resets    *prometheus.CounterVec // by why
 	dead      prometheus.Counter
@@ -31,6 +32,8 @@ func newMetrics(reg prometheus.Registerer, lanes int) *metrics {
 			Help: "Messages in a batch.", Buckets: prometheus.ExponentialBuckets(1, 2, 10)}),
 		worked: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "wirepost_worker_lane_messages_total",
 			Help: "Messages that were worked and acknowledged, by lane; those that came again count again."}, []string{"lane"}),
+		skipped: prometheus.NewCounter(prometheus.CounterOpts{Name: "wirepost_worker_lane_skipped_total",
+			Help: "Frames that were acknowledged unworked, because all data of the lane was lost behind the event before them; their clients send them again."}),
 		takeOvers: prometheus.NewCounter(prometheus.CounterOpts{Name: "wirepost_worker_lane_take_overs_total",
 			Help: "Times that this worker became the owner of a lane."}),
 		resets: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "wirepost_worker_lane_resets_total",
@@ -49,7 +52,7 @@ func newMetrics(reg prometheus.Registerer, lanes int) *metrics {
 	for _, c := range causes {
 		m.resets.WithLabelValues(c)
 	}
-	reg.MustRegister(m.lag, m.owned, m.batch, m.worked, m.takeOvers, m.resets, m.dead, m.panics, m.retries)
+	reg.MustRegister(m.lag, m.owned, m.batch, m.worked, m.skipped, m.takeOvers, m.resets, m.dead, m.panics, m.retries)
 	return m
 }
 

@@ -64,7 +64,8 @@ type shift struct {
 // progress is where the contiguous run of deliveries stands.
 type progress struct {
 	want    uint64 // consumer sequence of the next message
-	last    uint64 // stream sequence of the last message taken
+	last    uint64 // stream sequence of the last message taken; 0: none since the reset
+	empty   uint64 // the stream has nothing behind last and before this sequence; see whole
 	pending uint64 // messages behind it
 }
 
@@ -179,11 +180,11 @@ func (t *tenure) take(m *nats.Msg) {
 	if t.unsettle != "" {
 		return // comes again after the reset
 	}
-	if d.deliveries != 1 || d.consumerSeq != t.at.want || d.streamSeq <= t.at.last {
+	if d.deliveries != 1 || d.consumerSeq != t.at.want || d.streamSeq <= t.at.last || !t.whole(d.streamSeq) {
 		t.unsettled("run broken")
 		return
 	}
-	t.at = progress{want: d.consumerSeq + 1, last: d.streamSeq, pending: d.pending}
+	t.at = progress{want: d.consumerSeq + 1, last: d.streamSeq, empty: t.at.empty, pending: d.pending}
 	t.held = append(t.held, newItem(t.lane, m, d))
 	t.bytes += len(m.Data)
 }

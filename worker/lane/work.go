@@ -97,7 +97,13 @@ func (t *tenure) finish(err error) {
 				break // not connected: the reconnect unsettles the run
 			}
 		}
-		t.m.worked.Add(float64(len(items)))
+		for i := range items {
+			if items[i].early {
+				t.m.skipped.Inc()
+			} else {
+				t.m.worked.Inc()
+			}
+		}
 		t.breaks = 0
 	case errors.Is(err, errReplaced):
 		t.lose()
@@ -148,7 +154,7 @@ func (t *tenure) commitAll(items, suspects []item) error {
 	events := make([]envelope.Event, 0, len(items))
 	from := make([]int, 0, len(items)) // index of the event → of the item
 	for i := range items {
-		if items[i].bad == "" {
+		if items[i].bad == "" && !items[i].early {
 			events, from = append(events, items[i].ev), append(from, i)
 		}
 	}
