@@ -108,7 +108,7 @@ func (g *gateway) ended(c *Conn) {
 // An event that was stored in another incarnation of the lane than the one before it may
 // stand in front of what was lost with the old one. The client must send again what has
 // no acknowledgement yet, in its order, which it does on a new connection [r]. The worker
-// leaves such a frame out (envelope.Event.After): see item.lost in worker/lane.
+// leaves such a frame out (envelope.Event.After): see early in worker/lane.
 func (g *gateway) published(c *Conn, lane uint32, err error) {
 	c.drop(fInFlight)
 	renewed := err == nil && c.sess.events > 1 && lane != c.sess.lane

@@ -111,8 +111,8 @@ func TestWhatTheStreamsDo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s := info.CachedInfo().State; s.FirstSeq != 1 || s.Msgs != uint64(n-1) {
-			t.Errorf("lane holds %d messages from %d, want %d from 1", s.Msgs, s.FirstSeq, n-1)
+		if s, first := info.CachedInfo().State, info.CachedInfo().Config.FirstSeq; s.FirstSeq != first || s.Msgs != uint64(n-1) {
+			t.Errorf("lane holds %d messages from %d, want %d from %d", s.Msgs, s.FirstSeq, n-1, first)
 		}
 	})
 	t.Run("the consumer", func(t *testing.T) {

@@ -46,12 +46,13 @@ func start(t testing.TB, url string) *uplink.Uplink {
 	return u
 }
 
-func makeLanes(t testing.TB, js jetstream.JetStream, replicas int, maxBytes int64) {
+func makeLanes(t testing.TB, js jetstream.JetStream, replicas int, maxBytes int64, firstSeq ...uint64) {
 	t.Helper()
 	for lane := range lanes {
 		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
 			Name: stream.Up(lane), Subjects: []string{subject.UpLane(lane)}, Retention: jetstream.WorkQueuePolicy,
 			Discard: jetstream.DiscardNew, MaxBytes: maxBytes, Replicas: replicas, Storage: jetstream.FileStorage,
+			FirstSeq: append(firstSeq, 0)[0],
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -106,6 +107,54 @@ func TestEventIsStoredWithItsHeaders(t *testing.T) {
 	}
 	if err := u.Drain(t.Context()); err != nil || u.Held() != 0 {
 		t.Errorf("Drain = %v, Held %d", err, u.Held())
+	}
+}
+
+// stored is a Sender that passes on in which incarnation of the lane its event is.
+type stored chan uint32
+
+func (s stored) PublishDone(incarnation uint32, err error) {
+	if err != nil {
+		panic(err)
+	}
+	s <- incarnation
+}
+
+// [r] The sender hears in which incarnation of its lane an event is stored, so that it
+// notices when what it sent before may be gone.
+func TestSenderHearsTheIncarnation(t *testing.T) {
+	c := servers.NATS(t)
+	js, _ := jetstream.New(c.Conn(t))
+	u := start(t, c.URL())
+	now := time.Now()
+	name := stream.Up(subject.Lane(userid.MustParse("u1"), lanes))
+	for n, first := range []uint64{stream.FirstSeq(now), stream.FirstSeq(now.Add(time.Second)), 0, 1<<63 - 1<<31} {
+		makeLanes(t, js, 1, 1<<20, first)
+		want := stream.Incarnation(first)
+		s := make(stored, 1)
+		for i := range 2 {
+			u.Publish(s, event("u1", 2*n+i))
+			select {
+			case got := <-s:
+				if got != want {
+					t.Errorf("first sequence %d: incarnation %d, want %d", first, got, want)
+				}
+			case <-time.After(30 * time.Second):
+				t.Fatal("no PublishDone")
+			}
+		}
+		lane, err := js.Stream(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := lane.CachedInfo().State.LastSeq; last != max(first, 1)+1 {
+			t.Errorf("the second message is at %d, the first sequence is %d", last, first)
+		}
+		for i := range lanes {
+			if err := js.DeleteStream(t.Context(), stream.Up(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 
