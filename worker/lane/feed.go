@@ -49,7 +49,8 @@ type feed struct {
 	serial int         // of the last pull
 	asked  map[int]int // serial → messages asked for, until its status comes or all have come
 	credit int         // messages asked for that have not come
-	pulled time.Time   // when the last pull was sent
+	pulled time.Time   // when the last pull was sent that asked for messages
+	kept   time.Time   // when the last request was sent, which keeps the pin
 }
 
 func newFeed(js jetstream.JetStream, lane, batch int, pinnedTTL time.Duration) *feed {
@@ -75,7 +76,7 @@ func (f *feed) open() error {
 	f.close()
 	f.in = make(chan *nats.Msg, 4*f.batch+64) // more than is ever asked for at once
 	f.inbox = f.nc.NewInbox()
-	f.asked, f.credit, f.pulled = map[int]int{}, 0, time.Time{}
+	f.asked, f.credit, f.pulled, f.kept = map[int]int{}, 0, time.Time{}, time.Time{}
 	sub, err := f.nc.ChanSubscribe(f.inbox+".*", f.in)
 	f.sub = sub
 	return err
@@ -106,7 +107,7 @@ func (f *feed) pull(held, heldBytes int) error {
 		f.credit += n
 		return f.send(f.serial, request{Batch: n, MaxBytes: maxBytes})
 	}
-	if f.pin != "" && time.Since(f.pulled) > f.expires {
+	if f.pin != "" && time.Since(f.kept) > f.expires {
 		// Nothing can be taken now, but the pin must live: one message of at most one byte
 		// is never delivered.
 		return f.send(0, request{Batch: 1, MaxBytes: 1})
@@ -115,6 +116,7 @@ func (f *feed) pull(held, heldBytes int) error {
 }
 
 // late reports that the server should have answered every pull long ago: they are lost.
+// What was sent since to keep the pin is no pull: it is answered, and says nothing.
 func (f *feed) late() bool {
 	return f.credit > 0 && time.Since(f.pulled) > 2*f.expires+time.Second
 }
@@ -127,13 +129,17 @@ type request struct {
 	Pin      string        `json:"id,omitempty"`
 }
 
+// send asks the consumer; serial 0 is a request for nothing.
 func (f *feed) send(serial int, r request) error {
 	r.Expires, r.Group, r.Pin = f.expires, stream.Group, f.pin
 	body, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	f.pulled = time.Now()
+	f.kept = time.Now()
+	if serial > 0 {
+		f.pulled = f.kept
+	}
 	return f.nc.PublishRequest(f.next, f.inbox+"."+strconv.Itoa(serial), body)
 }
 
