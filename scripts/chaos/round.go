@@ -17,6 +17,7 @@ import (
 
 const (
 	faultWithin   = 90 * time.Second // of one fault's beginning or end: a drain, a start, an election
+	secondWithin  = 8 * time.Second  // of the beginning of one that comes while another lasts
 	recoverWithin = 60 * time.Second // of the wait for service after a fault; the checker judges, this only goes on
 	calm          = 700 * ms         // of undisturbed traffic between two faults
 	together      = 0.15             // part of the faults that come while another one lasts
@@ -134,6 +135,11 @@ func (r *round) begin(ctx context.Context, except string) (*trouble, error) {
 		}
 		if err != nil {
 			return nil, fmt.Errorf("choose %q: %w", f.name, err)
+		}
+		if except != "" {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, secondWithin)
+			defer cancel()
 		}
 		r.faults++
 		t := &trouble{fault: f, hit: h, n: r.faults}
