@@ -61,26 +61,57 @@ func (m *model) wipedBetween(at int32, due int64) bool {
 	return false
 }
 
-// calm is when a limit that began at t begins to count: not before the end of any fault
-// that is at work at a time within the limit. A fault that does not come back by itself
-// (kill) ends when it is healed, or at once when no heal is on record; any other that is
-// never healed is left out, and reported as such.
+// calm is when a limit that began at t begins to count: not before service is due to be
+// back after any fault that is at work at a time within the limit. A fault that does not
+// come back by itself (kill) ends when it is healed, or at once when no heal is on record;
+// any other that is never healed is left out, and reported as such.
 func (m *model) calm(t, limit int64) int64 {
 	from := t
-	for _, f := range m.faults { // in order: each may put the limit off, and so bring the next one into it
+	for i := range m.faults { // in order: each may put the limit off, and so bring the next one into it
+		f := &m.faults[i]
 		if f.from > from+limit {
 			break
 		}
-		end := f.heal
-		if end == never {
-			if !f.kill {
-				continue
-			}
-			end = f.from
+		if back, ok := m.back(f); ok {
+			from = max(from, back)
 		}
-		from = max(from, end)
 	}
 	return from
+}
+
+// back is when service is due to be back after a fault.
+func (m *model) back(f *fault) (t int64, ok bool) {
+	end := f.heal
+	if end == never {
+		if !f.kill {
+			return 0, false
+		}
+		end = f.from
+	}
+	return end + int64(m.limits.Service), true
+}
+
+// answerDue is when the answer to what was put at t must be there. No single fault puts
+// that off. Faults that come while service is not back after another do: the limit counts
+// from the end of the last of them.
+func (m *model) answerDue(t int64) int64 {
+	limit := int64(m.limits.Resolve)
+	from, alone := t, true
+	for i := range m.faults {
+		f := &m.faults[i]
+		if f.from > from+limit {
+			break
+		}
+		back, ok := m.back(f)
+		switch {
+		case !ok || back < t:
+		case alone:
+			alone = false
+		default:
+			from = max(from, back-int64(m.limits.Service))
+		}
+	}
+	return from + limit
 }
 
 // checkDrained: soon after the end of everything nothing waits any more.

@@ -72,7 +72,7 @@ func TestWaitingWhileADeviceIsOffIsNoLatency(t *testing.T) {
 	}
 }
 
-// A limit begins to count when what was broken is whole again.
+// A limit begins to count when service is due again.
 func TestWhenALimitBeginsToCount(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -80,16 +80,38 @@ func TestWhenALimitBeginsToCount(t *testing.T) {
 		want int64
 	}{
 		{"no fault", nil, 100},
-		{"a fault at work", []history.Record{breaks(1, 90, false), heals(1, 107)}, 107},
-		{"one that begins within the limit", []history.Record{breaks(1, 109, false), heals(1, 125)}, 125},
+		{"a fault at work", []history.Record{breaks(1, 90, false), heals(1, 107)}, 122},
+		{"one that begins within the limit", []history.Record{breaks(1, 109, false), heals(1, 125)}, 140},
 		{"one that begins later", []history.Record{breaks(1, 111, false), heals(1, 125)}, 100},
-		{"one after the other", []history.Record{breaks(1, 109, false), heals(1, 115), breaks(2, 124, false), heals(2, 130)}, 130},
-		{"one healed just before", []history.Record{breaks(1, 80, false), heals(1, 95)}, 100},
-		{"a kill that nobody heals", []history.Record{breaks(1, 105, true)}, 105},
+		{"one after the other", []history.Record{breaks(1, 109, false), heals(1, 115), breaks(2, 124, false), heals(2, 130)}, 145},
+		{"one healed just before", []history.Record{breaks(1, 80, false), heals(1, 95)}, 110},
+		{"one whose service is back", []history.Record{breaks(1, 80, false), heals(1, 84)}, 100},
+		{"a kill that nobody heals", []history.Record{breaks(1, 105, true)}, 120},
 	} {
 		m := judged(c.recs, DefaultLimits())
 		if got := m.calm(100*int64(time.Second), 10*int64(time.Second)) / int64(time.Second); got != c.want {
 			t.Errorf("%s: counts from %d s, want %d s", c.name, got, c.want)
+		}
+	}
+}
+
+// One fault puts no answer off; one that comes on top of it does.
+func TestWhenAnAnswerIsDue(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		recs []history.Record
+		want int64
+	}{
+		{"no fault", nil, 120},
+		{"one fault", []history.Record{breaks(1, 95, false), heals(1, 119)}, 120},
+		{"one fault after the other, whose service was back", []history.Record{breaks(1, 60, true), breaks(2, 101, false), heals(2, 119)}, 120},
+		{"a second one on top of it", []history.Record{breaks(1, 95, false), heals(1, 104), breaks(2, 110, true)}, 130},
+		{"a second one that lasts", []history.Record{breaks(1, 99, true), breaks(2, 110, false), heals(2, 117)}, 137},
+		{"a second one that comes later", []history.Record{breaks(1, 99, true), breaks(2, 121, true)}, 120},
+	} {
+		m := judged(c.recs, DefaultLimits())
+		if got := m.answerDue(100*int64(time.Second)) / int64(time.Second); got != c.want {
+			t.Errorf("%s: due at %d s, want %d s", c.name, got, c.want)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import "slices"
 // the end of the connection, in time. The clock of a send that is put again without an
 // answer between goes on.
 func (m *model) checkAnswers() {
-	limit := int64(m.limits.Resolve)
 	open := make([]map[int32]int32, len(m.conns)) // by connection: message → first Put
 	answer := func(conn, msg int32, until int64) {
 		put, ok := open[conn][msg]
@@ -14,7 +13,7 @@ func (m *model) checkAnswers() {
 			return
 		}
 		delete(open[conn], msg)
-		if t := m.entries[put].t; until-t > limit {
+		if t := m.entries[put].t; until > m.answerDue(t) {
 			s := subject{keys: []int32{put}, msgs: []int32{msg}, conns: []int32{conn}}
 			m.tell(Resolve, m.sentOr(&m.entries[put]), s, "%s was put on %s and for %s neither answered there nor was the connection closed",
 				m.label(msg), m.connNames.name(conn), span(until-t))
