@@ -23,9 +23,9 @@ const (
 
 var incarnationEpoch = time.Date(2025, time.January, 1, 0, 0, 0, 0, time.UTC)
 
-// FirstSeq is the first sequence of an uplink lane's stream that is created at t. Clocks
-// of workers may differ: two incarnations with the same number are as likely as two
-// creations in the same tick.
+// FirstSeq is the first sequence of an uplink lane's stream that is created at t. Two
+// creations in the same tick have the same number; workers whose clocks differ may come
+// to a smaller one after a larger, which does no harm.
 func FirstSeq(t time.Time) uint64 {
 	return uint64(uint32(t.Sub(incarnationEpoch)/incarnationTick)) << positionBits
 }

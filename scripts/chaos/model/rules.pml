@@ -52,7 +52,7 @@ inline commits(m, seq)
 	assert(once);
 	gapless = (seq == count + 1);
 	assert(gapless);
-	sender_order = (FIRST(m) || number[m - 1] != 0 || !ORDER_PROMISED);
+	sender_order = (FIRST(m) || number[m - 1] != 0);
 	assert(sender_order);
 	ack_before_send = ((before[m] & present) == before[m]);
 	assert(ack_before_send);

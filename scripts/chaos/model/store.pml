@@ -40,7 +40,6 @@
 
 #define MESSAGES 4
 #define FIRST(m) ((m) == 1 || (m) == 3)
-#define ORDER_PROMISED true
 #include "rules.pml"
 
 bool sent[MESSAGES + 1];

@@ -49,6 +49,10 @@ func (l *log) texts() []string {
 // renewed deletes the streams of all lanes and creates them again.
 func (s *system) renewed() {
 	s.t.Helper()
+	old := s.incarnation()
+	eventually(s, "another tick of the incarnations", func() bool {
+		return stream.Incarnation(stream.FirstSeq(time.Now())) > old
+	})
 	for n := range s.layout.Lanes {
 		if err := s.js.DeleteStream(s.ctx, stream.Up(n)); err != nil {
 			s.t.Fatal(err)

@@ -75,6 +75,9 @@ func lives(ctx context.Context, t *testing.T, js jetstream.JetStream, layout str
 	if seq := work(ctx, t, js); seq != first+1 {
 		t.Errorf("after a reset %d was worked, want %d", seq, first+1)
 	}
+	for stream.FirstSeq(time.Now()) <= first { // in the same tick
+		pause(ctx, t)
+	}
 	if err := js.DeleteStream(ctx, stream.Up(0)); err != nil {
 		t.Fatal(err)
 	}
