@@ -39,7 +39,7 @@ type session struct {
 	expires stamp          // of the token
 	drainAt stamp          // when drain closes it; see fDraining
 	events  uint32         // published for this connection
-	lane    uint32         // the incarnation of the lane in which the last of them was stored; 0 before
+	lane    uint32         // the incarnation of the lane in which its last frame was stored; 0 before
 }
 
 // work is what a connection holds only while something is going on.
@@ -71,10 +71,12 @@ const (
 	stClosed  // the descriptor is closed; the uplink may still hold a frame
 )
 
-type flags uint16
+type flags uint32
 
 const (
 	fInFlight   flags = 1 << iota // the uplink holds an event of this connection
+	fFrame                        // that event is a frame
+	fSent                         // a frame was stored; sess.lane holds
 	fVerifying                    // the pool holds a token of it
 	fAttached                     // Attach was called, Detach not yet
 	fAnnounced                    // Connected was handed to the uplink

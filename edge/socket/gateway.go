@@ -65,6 +65,9 @@ func (g *gateway) relay(c *Conn, data []byte) {
 
 func (g *gateway) publish(c *Conn, t envelope.Type, data []byte) {
 	c.set(fInFlight)
+	if t == envelope.Frame {
+		c.set(fFrame)
+	}
 	c.sess.events++
 	g.srv.deps.Uplink.Publish(c, envelope.Event{
 		User: c.user, Type: t, Edge: g.srv.cfg.Edge, Conn: c.connID(), N: uint64(c.sess.events),
@@ -105,15 +108,18 @@ func (g *gateway) ended(c *Conn) {
 
 // published takes the end of the event in flight.
 //
-// An event that was stored in another incarnation of the lane than the one before it may
-// stand in front of what was lost with the old one. The client must send again what has
-// no acknowledgement yet, in its order, which it does on a new connection [r]. The worker
-// leaves such a frame out (envelope.Event.After): see early in worker/lane.
+// When an event is stored in another incarnation of the lane than the last frame, that
+// frame and those before it may be lost with the old one. The client must send again what
+// has no acknowledgement yet, in its order, which it does on a new connection [r]. The
+// worker leaves a frame out that is ahead of them (envelope.Event.After): see early in
+// worker/lane. A connection that has sent no frame has nothing to lose, and stays.
 func (g *gateway) published(c *Conn, lane uint32, err error) {
-	c.drop(fInFlight)
-	renewed := err == nil && c.sess.events > 1 && lane != c.sess.lane
-	if err == nil {
+	frame := c.has(fFrame)
+	c.drop(fInFlight | fFrame)
+	renewed := err == nil && c.has(fSent) && lane != c.sess.lane
+	if err == nil && frame {
 		c.sess.lane = lane
+		c.set(fSent)
 	}
 	if w := c.w; w != nil {
 		c.k.pool.give(w.flight)

@@ -73,7 +73,7 @@ type Event struct {
 	Reason string // of a Disconnected event
 	Trace  string // traceparent, "" for none
 	// After is the incarnation of the lane (stream.Incarnation) in which the connection's
-	// event before this one was stored; 0: there was none, or it is not known.
+	// frame before this event was stored; 0: there was none, or it is not known.
 	After uint32
 	Data  []byte // the payload
 }

@@ -26,7 +26,7 @@
 //
 // When all of NATS' data is lost, what is in flight goes into the lane's next incarnation
 // (shared/stream), in front of what was lost. So a frame that names another incarnation
-// for the event before it is acknowledged and left out: its edge closes the connection,
+// for the frame before it is acknowledged and left out: its edge closes the connection,
 // and the client sends it again behind what was lost.
 //
 // A worker that dies leaves a lane without a clean release. What was in flight is under

@@ -96,18 +96,18 @@ func newItem(lane int, msg *nats.Msg, d delivery) item {
 	return it
 }
 
-// early reports whether ev is a frame whose connection's event before it is in
+// early reports whether ev is a frame whose connection's frame before it is in
 // another incarnation of the lane than ev itself [r]. All of NATS' data was lost between
 // the two; had the one before not been worked, working ev would put it in front.
 //
 // It may be left out because its edge closes the connection: the edge compares the
 // incarnations of the two PubAcks (edge/socket: published). The client then sends what
-// is not acknowledged again, in its order, on a connection whose first event names none.
+// is not acknowledged again, in its order, on a connection whose first frame names none.
 //
 //   - The PubAck of ev is lost: the edge publishes ev again, with the same header. The
-//     copy is left out too, unless it is in the incarnation of the event before.
+//     copy is left out too, unless it is in the incarnation of the frame before.
 //   - ev is given up (ErrStalled), or its edge dies: the connection ends with that.
-//   - ev had two copies, one in the incarnation of the event before and one here, and the
+//   - ev had two copies, one in the incarnation of the frame before and one here, and the
 //     first one's PubAck counts: the connection stays. What it sends next names that same
 //     older incarnation, is left out here as well, and closes the connection. So nothing
 //     overtakes; a client that sends nothing new repeats ev after its timeout.

@@ -33,7 +33,7 @@ func newMetrics(reg prometheus.Registerer, lanes int) *metrics {
 		worked: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "wirepost_worker_lane_messages_total",
 			Help: "Messages that were worked and acknowledged, by lane; those that came again count again."}, []string{"lane"}),
 		skipped: prometheus.NewCounter(prometheus.CounterOpts{Name: "wirepost_worker_lane_skipped_total",
-			Help: "Frames that were acknowledged unworked, because all data of the lane was lost behind the event before them; their clients send them again."}),
+			Help: "Frames that were acknowledged unworked, because all data of the lane was lost behind the frame before them; their clients send them again."}),
 		takeOvers: prometheus.NewCounter(prometheus.CounterOpts{Name: "wirepost_worker_lane_take_overs_total",
 			Help: "Times that this worker became the owner of a lane."}),
 		resets: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "wirepost_worker_lane_resets_total",

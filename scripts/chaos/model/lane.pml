@@ -122,7 +122,7 @@ inline read(into)
 	next++
 }
 
-/* JetStream takes a publish of an edge whose event before it is in incarnation after. */
+/* JetStream takes a publish of an edge whose frame before it is in incarnation after. */
 #define MARKED(m) ((m) + (after != 0 && after != wiped + 1 -> EARLY : 0))
 inline append(m)
 {
@@ -138,8 +138,8 @@ inline append(m)
 #endif
 }
 
-/* The edge hears in which incarnation its event is stored. When that is another one than
- * the event before it is in, it closes the connection. */
+/* The edge hears in which incarnation its frame is stored. When that is another one than
+ * the frame before it is in, it closes the connection. */
 inline hears(incarnation)
 {
 #ifndef STAY_CONNECTED
@@ -228,7 +228,7 @@ proctype Client()
 proctype Edge(byte me)
 {
 	byte flight;               /* the message that is published, and not stored yet */
-	byte after;                /* the incarnation that the event before it is in, from 1; 0: none */
+	byte after;                /* the incarnation that the frame before it is in, from 1; 0: none */
 	byte late;                 /* that of the PubAck of an earlier attempt, which may still come */
 #ifdef DISCARD_OLD
 	byte oldest;
