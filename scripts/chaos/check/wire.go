@@ -161,7 +161,9 @@ func (m *model) wire(c *chain, at int32) {
 	}
 	if e.seq > s.high {
 		for seq := s.high + 1; seq < e.seq && len(s.open) < maxMissing; seq++ {
-			s.open = append(s.open, missing{seq, e.t, at})
+			if m.sentAfter(e.conv, seq, c.start) {
+				s.open = append(s.open, missing{seq, e.t, at})
+			}
 		}
 		s.high = e.seq
 		return
@@ -175,12 +177,16 @@ func (m *model) wire(c *chain, at int32) {
 // lastBefore returns the seq before the first of the messages right below seq that were
 // sent after a time. Without final history there are none.
 func (m *model) lastBefore(conv int32, seq, t int64) int64 {
-	for seq--; ; seq-- {
-		r := m.row(conv, seq)
-		if r == nil || r.msg == none || !m.messages[r.msg].sent() || m.sentAt(r.msg) <= t {
-			return seq
-		}
+	for seq--; m.sentAfter(conv, seq, t); seq-- {
 	}
+	return seq
+}
+
+// sentAfter reports whether the message at a place was first sent after a time. It is not
+// known of one that is not in final history.
+func (m *model) sentAfter(conv int32, seq, t int64) bool {
+	r := m.row(conv, seq)
+	return r != nil && r.msg != none && m.messages[r.msg].sent() && m.sentAt(r.msg) > t
 }
 
 // judgeHoles looks at what is missing on a chain at a time.
