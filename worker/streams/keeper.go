@@ -13,8 +13,6 @@ const (
 	checkEvery = 30 * time.Second
 	// settle is the least time between two looks: many rooms report at once.
 	settle = time.Second
-	// checkTimeout bounds one look.
-	checkTimeout = 20 * time.Second
 )
 
 // Keeper creates again what went missing while the workers run. Its methods may be
@@ -56,7 +54,7 @@ func (k *Keeper) Keep(ctx context.Context) {
 			k.log.Warn("something is missing on nats, looking and creating", "missing", what)
 		}
 		for !k.look(ctx) {
-			if !wait(ctx, 3*settle) {
+			if !wait(ctx, settle) {
 				return
 			}
 		}
@@ -66,11 +64,11 @@ func (k *Keeper) Keep(ctx context.Context) {
 	}
 }
 
-// look reports whether everything is there now.
+// look reports whether everything is there now. ctx has no deadline, so that each request
+// has one of its own (jetstream's default of 5 s): one that is lost on the way, as when a
+// route between servers is cut, must not keep the look from ending.
 func (k *Keeper) look(ctx context.Context) bool {
-	lctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	err := ensure(lctx, k.js, k.layout, false)
+	err := ensure(ctx, k.js, k.layout, false)
 	if err != nil && ctx.Err() == nil {
 		k.log.Error("streams are not as they must be, trying again", "error", err)
 	}
