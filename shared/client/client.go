@@ -99,6 +99,11 @@ func (c *Client) State() State {
 
 func (c *Client) snapshot() State {
 	st := State{Cursors: maps.Clone(c.queue.cursors), Resume: c.queue.resume}
+	for _, q := range c.queue.waiting[c.queue.head:] {
+		if q.send != nil {
+			st.Outbox = append(st.Outbox, *q.send)
+		}
+	}
 	for _, e := range c.out.entries {
 		st.Outbox = append(st.Outbox, Outgoing{ClientMsgID: e.id, Frame: e.frame})
 	}

@@ -133,12 +133,18 @@ type queue struct {
 
 type queued struct {
 	ev     Event
-	resume string // token that is safe once ev is handed over; "" for none
+	resume string    // token that is safe once ev is handed over; "" for none
+	send   *Outgoing // the send that ev resolves: part of the State until somebody was told
 }
 
 func (q *queue) len() int { return len(q.waiting) - q.head }
 
 func (q *queue) push(ev Event) { q.waiting = append(q.waiting, queued{ev: ev}) }
+
+// resolve tells what became of a send.
+func (q *queue) resolve(ev Event, e *entry) {
+	q.waiting = append(q.waiting, queued{ev: ev, send: &Outgoing{ClientMsgID: e.id, Frame: e.frame}})
+}
 
 // save makes a token part of the state behind everything that waits now.
 func (q *queue) save(resume string) {

@@ -63,7 +63,9 @@ type State struct {
 	Cursors map[string]int64 `json:"cursors"`
 	// Resume is the gateway's token that belongs to Cursors.
 	Resume string `json:"resume,omitempty"`
-	// Outbox holds the sends that are neither stored nor refused, in order.
+	// Outbox holds the sends that are neither stored nor refused, in order, and those
+	// whose Stored or Refused was not read from the event channel yet: the next client
+	// sends them again, which is harmless, and tells.
 	Outbox []Outgoing `json:"outbox,omitempty"`
 }
 

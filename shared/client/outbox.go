@@ -267,7 +267,7 @@ func (c *Client) settle(m *protocol.Message) {
 	res := Result{ConvID: m.ConvID, Seq: m.Seq, TS: time.UnixMilli(m.TS)}
 	e.pending.res = res
 	c.resolved(e)
-	c.queue.push(Stored{ClientMsgID: e.id, Result: res})
+	c.queue.resolve(Stored{ClientMsgID: e.id, Result: res}, e)
 }
 
 // refused deals with a refusal of a send: final, or to be repeated later.
@@ -293,7 +293,7 @@ func (c *Client) refused(m *protocol.Message) {
 func (c *Client) refuse(e *entry, err error) {
 	e.pending.err = err
 	c.resolved(e)
-	c.queue.push(Refused{ClientMsgID: e.id, Err: err})
+	c.queue.resolve(Refused{ClientMsgID: e.id, Err: err}, e)
 }
 
 func (c *Client) resolved(e *entry) {

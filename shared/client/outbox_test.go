@@ -339,6 +339,44 @@ func TestOutboxIsPartOfTheState(t *testing.T) {
 	})
 }
 
+// A client is stopped when it knows that a send is stored and nobody was told: the next
+// one tells.
+func TestUntoldSendIsPartOfTheState(t *testing.T) {
+	var st State
+	var raw string
+	start(t, Options{}, func(r *rig) {
+		p := ready(r)
+		own := send(r, "peer", "stored")
+		m, first := p.recv()
+		raw = first
+		p.send(echo(m, "a", 1))
+		if _, err := resolved(r, own); err != nil {
+			t.Error(err)
+		}
+		if err := r.stop(); err != nil { // with Stored and Message unread
+			t.Error(err)
+		}
+		st = r.c.State()
+	})
+	if len(st.Outbox) != 1 || len(st.Cursors) != 0 {
+		t.Fatalf("state %+v", st)
+	}
+	start(t, Options{State: &st}, func(r *rig) {
+		p, _ := r.g.login(true, "")
+		event[Connected](r)
+		m, again := p.recv()
+		if again != raw {
+			t.Errorf("after a restart %s, want %s", again, raw)
+		}
+		p.send(echo(m, "a", 1))
+		event[Stored](r)
+		messages(r, "a/1")
+		if left := r.c.State().Outbox; len(left) != 0 {
+			t.Errorf("outbox %v after everybody was told", left)
+		}
+	})
+}
+
 func TestBadSends(t *testing.T) {
 	start(t, Options{}, func(r *rig) {
 		ready(r)

@@ -33,7 +33,7 @@ func Permanent(code int) bool { return 1000 <= code && code < 2000 }
 // Never renumbered.
 const (
 	CloseDrain         = 4000 // the edge goes away
-	CloseUplinkStalled = 4001 // a frame was not stored in time: send it again on a new connection
+	CloseUplinkStalled = 4001 // a frame was not stored in time, or what was sent before it may be lost: send again, in order, on a new connection
 	CloseNotAttached   = 4002 // the downlink could not be set up in time
 	ClosePingTimeout   = 4003 // nothing was heard for 2.5 heartbeat intervals
 	CloseTokenExpired  = 4401 // get a new token, then reconnect
