@@ -11,9 +11,17 @@ const leadIn = 2 * time.Second
 
 // outage is what a fault did to the sends around it.
 type outage struct {
-	longest int64 // from the fault, or a later send, to the answer
-	judged  int64 // the same, from when service was due
-	worst   int32 // the message of judged
+	longest int64 // the longest that a send waited for its answer, from the fault on
+	judged  int64 // the longest that a sender with something to be answered heard nothing, from when service was due
+	worst   int32 // the message that was answered then
+}
+
+// silence is how long one sender waited for the first answer after service was due. That
+// what piled up meanwhile is answered after it is not an outage: the limits of each send
+// (Resolve) and of the whole (Drained) bound it.
+type silence struct {
+	since, until int64
+	first        int32 // the message answered first
 }
 
 // sentInOrder lists what tells of outages, by the time of the first send: not what slow
@@ -66,6 +74,7 @@ func (m *model) outages() []outage {
 	all := make([]outage, len(m.faults))
 	for i := range m.faults {
 		o := outage{worst: none}
+		silent := map[int32]*silence{} // by sender
 		from, end, due := m.faults[i].from, m.faultEnd(i), m.due(i)
 		k, _ := slices.BinarySearchFunc(msgs, from-int64(leadIn), func(msg int32, t int64) int { return cmp.Compare(m.sentAt(msg), t) })
 		for ; k < len(msgs) && m.sentAt(msgs[k]) < end; k++ {
@@ -75,8 +84,22 @@ func (m *model) outages() []outage {
 				continue
 			}
 			o.longest = max(o.longest, answer-max(sent, from))
-			if d := answer - max(sent, due); d > o.judged {
-				o.judged, o.worst = d, msgs[k]
+			if answer <= due {
+				continue
+			}
+			w := silent[g.sender]
+			if w == nil {
+				w = &silence{since: never, until: never}
+				silent[g.sender] = w
+			}
+			w.since = min(w.since, max(sent, due))
+			if answer < w.until {
+				w.until, w.first = answer, msgs[k]
+			}
+		}
+		for _, w := range silent {
+			if d := w.until - w.since; d > o.judged {
+				o.judged, o.worst = d, w.first
 			}
 		}
 		all[i] = o
@@ -92,7 +115,7 @@ func (m *model) checkService(outages []outage) {
 		}
 		f := &m.faults[i]
 		m.tell(Service, f.from, subject{keys: []int32{f.entry, m.messages[o.worst].send}, msgs: []int32{o.worst}},
-			"%s had its answer %s after it was sent and service was due again after fault %d (%s)", m.label(o.worst), span(o.judged), f.number, f.name)
+			"%s had its answer %s after service was due again after fault %d (%s), and its sender none before", m.label(o.worst), span(o.judged), f.number, f.name)
 	}
 }
 
