@@ -3,7 +3,8 @@
 // checker judge the history of what every client did and saw.
 //
 //	go run ./scripts/chaos [-faults 60] [-seed N] [-store mongo|ferret|both] [-rate 300] [-keep folder]
-//	go run ./scripts/chaos -check history.jsonl    # judge a history that is there
+//	go run ./scripts/chaos -seed N -from 7 -faults 30   # round 7 of that seed again, alone
+//	go run ./scripts/chaos -check history.jsonl         # judge a history that is there
 //
 // It ends with a table (fault, how often, what was lost, doubled, out of order, the
 // longest outage) and exit status 1 when a promise was broken. A run with the same seed
@@ -25,6 +26,7 @@ import (
 	"time"
 
 	"github.com/wirepost/wirepost/scripts/chaos/check"
+	"github.com/wirepost/wirepost/scripts/chaos/fleet"
 )
 
 type options struct {
@@ -34,12 +36,14 @@ type options struct {
 	rate    float64
 	users   int
 	round   int
+	from    int
 	disturb time.Duration
 	keep    string
 	only    string
 	check   string
 
 	catalog catalog
+	version string
 }
 
 func main() {
@@ -50,6 +54,7 @@ func main() {
 	flag.Float64Var(&o.rate, "rate", 300, "messages a second, over all users")
 	flag.IntVar(&o.users, "users", 40, "how many users")
 	flag.IntVar(&o.round, "round", 30, "faults of one history; then it is checked and another one begins")
+	flag.IntVar(&o.from, "from", 1, "the first round: what a round does depends on the seed and its number alone")
 	flag.DurationVar(&o.disturb, "disturb", 20*time.Second, "mean time between two disturbances of a device: cut, restarted, crashed")
 	flag.StringVar(&o.keep, "keep", "", "folder for histories and logs, which are kept; otherwise only those of a failure are")
 	flag.StringVar(&o.only, "only", "", "only faults whose name holds this")
@@ -70,7 +75,7 @@ func main() {
 var errUsage = errors.New("wrong flags")
 
 func (o *options) run(ctx context.Context) (ok bool, err error) {
-	if flag.NArg() > 0 || o.faults < 0 || o.round < 1 || o.users < 4 || o.rate <= 0 {
+	if flag.NArg() > 0 || o.faults < 0 || o.round < 1 || o.from < 1 || o.users < 4 || o.rate <= 0 {
 		return false, errUsage
 	}
 	if o.check != "" {
@@ -79,6 +84,7 @@ func (o *options) run(ctx context.Context) (ok bool, err error) {
 	if o.seed == 0 {
 		o.seed = uint64(rand.Uint32()) + 1
 	}
+	o.version = fleet.Version()
 	switch o.store {
 	case "mongo", "ferret":
 		return o.matrix(ctx)

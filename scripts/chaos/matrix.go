@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,9 +52,8 @@ func (o *options) matrix(ctx context.Context) (ok bool, err error) {
 	defer f.Close()
 	fmt.Printf("%v: %d processes run\n", since(began), len(f.Processes()))
 	t := newTable(o)
-	rng := rand.New(rand.NewPCG(o.seed, 0))
-	for n, left := 1, o.faults; n == 1 || left > 0; n++ {
-		r := &round{o: o, n: n, f: f, rng: rng, say: func(format string, args ...any) {
+	for n, left := o.from, o.faults; n == o.from || left > 0; n++ {
+		r := &round{o: o, n: n, f: f, say: func(format string, args ...any) {
 			fmt.Printf("%v round %d: %s\n", since(began), n, fmt.Sprintf(format, args...))
 		}}
 		path := filepath.Join(dir, fmt.Sprintf("round-%03d.jsonl", n))

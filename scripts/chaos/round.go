@@ -27,21 +27,26 @@ const (
 // the verdict.
 type round struct {
 	o   *options
-	n   int
+	n   int // from 1
 	f   *fleet.Fleet
-	rng *rand.Rand
 	say func(format string, args ...any)
 
 	t      *trial.Trial
 	poison *poison
-	faults int // so far
+	faults int        // so far
+	rng    *rand.Rand // of the fault that comes next
+}
+
+// random is what the seed says about one part of the round, whatever went before.
+func (r *round) random(part int) *rand.Rand {
+	return rand.New(rand.NewPCG(r.o.seed, uint64(r.n)<<32|uint64(part)))
 }
 
 // run does n faults of the catalog and returns what the checker says.
 func (r *round) run(ctx context.Context, n int, path string) (*check.Report, []error, error) {
 	t, err := trial.Begin(ctx, r.f, path, history.Record{Note: fmt.Sprintf("round %d", r.n), Env: map[string]string{
-		"seed": fmt.Sprint(r.o.seed), "store": r.o.store, "faults": fmt.Sprint(n), "rate": fmt.Sprint(r.o.rate), "version": fleet.Version()}},
-		load.Options{Seed: r.rng.Uint64(), Prefix: fmt.Sprintf("r%d-", r.n), Users: r.o.users, Second: r.o.users / 4,
+		"seed": fmt.Sprint(r.o.seed), "store": r.o.store, "faults": fmt.Sprint(n), "rate": fmt.Sprint(r.o.rate), "version": r.o.version}},
+		load.Options{Seed: r.o.seed + uint64(r.n), Prefix: fmt.Sprintf("r%d-", r.n), Users: r.o.users, Second: r.o.users / 4,
 			Late: r.o.users / 8, Slow: 2, Rate: r.o.rate, Disturb: r.o.disturb})
 	if err != nil {
 		return nil, nil, err
@@ -49,7 +54,7 @@ func (r *round) run(ctx context.Context, n int, path string) (*check.Report, []e
 	defer t.Close()
 	t.Say = r.say
 	r.t = t
-	r.poison = &poison{f: r.f, h: t.H, users: t.L.Users(), rate: r.o.rate * poisonPart, rng: rand.New(rand.NewPCG(r.rng.Uint64(), 0)), round: r.n}
+	r.poison = &poison{f: r.f, h: t.H, users: t.L.Users(), rate: r.o.rate * poisonPart, rng: r.random(0), round: r.n}
 	r.poison.skip(ctx)
 	wctx, stop := context.WithCancel(ctx)
 	var watch sync.WaitGroup
@@ -76,6 +81,7 @@ func (r *round) disrupt(ctx context.Context, n int) error {
 		return err
 	}
 	for r.faults < n {
+		r.rng = r.random(r.faults + 1)
 		another := r.faults+1 < n && len(r.o.catalog) > 1 && r.rng.Float64() < together
 		if err := r.next(ctx, another); err != nil {
 			return err

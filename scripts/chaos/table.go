@@ -133,7 +133,7 @@ func (t *table) print(f *fleet.Fleet) error {
 	for _, c := range t.complaints {
 		fmt.Println("COMPLAINT:", c)
 	}
-	fmt.Printf("seed %d, %s, store %s, %v: ", t.o.seed, fleet.Version(), t.o.store, time.Since(t.began).Round(time.Second))
+	fmt.Printf("seed %d, %s, store %s, %v: ", t.o.seed, t.o.version, t.o.store, time.Since(t.began).Round(time.Second))
 	if len(t.broken) == 0 && len(t.complaints) == 0 {
 		fmt.Println("every promise was kept")
 		return nil
