@@ -4,7 +4,7 @@
 //
 //	go run ./scripts/chaos [-faults 60] [-seed N] [-store mongo|ferret|both] [-rate 300] [-keep folder]
 //	go run ./scripts/chaos -seed N -from 7 -faults 30   # round 7 of that seed again, alone
-//	go run ./scripts/chaos -check history.jsonl         # judge a history that is there
+//	go run ./scripts/chaos -check history.jsonl …       # judge histories that are there
 //
 // It ends with a table (fault, how often, what was lost, doubled, out of order, the
 // longest outage) and exit status 1 when a promise was broken. A run with the same seed
@@ -58,7 +58,7 @@ func main() {
 	flag.DurationVar(&o.disturb, "disturb", 20*time.Second, "mean time between two disturbances of a device: cut, restarted, crashed")
 	flag.StringVar(&o.keep, "keep", "", "folder for histories and logs, which are kept; otherwise only those of a failure are")
 	flag.StringVar(&o.only, "only", "", "only faults whose name holds this")
-	flag.StringVar(&o.check, "check", "", "judge this history, and run nothing")
+	flag.StringVar(&o.check, "check", "", "judge this history, and those in the arguments, and run nothing")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -75,11 +75,11 @@ func main() {
 var errUsage = errors.New("wrong flags")
 
 func (o *options) run(ctx context.Context) (ok bool, err error) {
-	if flag.NArg() > 0 || o.faults < 0 || o.round < 1 || o.from < 1 || o.users < 4 || o.rate <= 0 {
+	if flag.NArg() > 0 && o.check == "" || o.faults < 0 || o.round < 1 || o.from < 1 || o.users < 4 || o.rate <= 0 {
 		return false, errUsage
 	}
 	if o.check != "" {
-		return judge(o.check)
+		return o.judge(append([]string{o.check}, flag.Args()...))
 	}
 	if o.seed == 0 {
 		o.seed = uint64(rand.Uint32()) + 1
@@ -106,17 +106,29 @@ func (o *options) run(ctx context.Context) (ok bool, err error) {
 // cores, catching up after a fault included.
 const ferretRate = 60
 
-// judge checks a history that was recorded before.
-func judge(path string) (ok bool, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return false, err
+// judge checks histories that were recorded before, and prints one table of all.
+func (o *options) judge(paths []string) (ok bool, err error) {
+	t := newTable(o)
+	for _, path := range paths {
+		f, err := os.Open(path)
+		if err != nil {
+			return false, err
+		}
+		rep, err := check.Check(f, check.DefaultLimits())
+		_ = f.Close() // it was read
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", path, err)
+		}
+		t.add(rep)
+		fmt.Printf("%s: %s\n", path, t.line())
+		if !rep.OK() || len(paths) == 1 {
+			if _, err := rep.WriteTo(os.Stdout); err != nil {
+				return false, err
+			}
+		}
 	}
-	defer func() { _ = f.Close() }()
-	rep, err := check.Check(f, check.DefaultLimits())
-	if err != nil {
-		return false, err
+	if len(paths) == 1 {
+		return len(t.broken) == 0, nil
 	}
-	_, err = rep.WriteTo(os.Stdout)
-	return rep.OK(), err
+	return len(t.broken) == 0, t.print(nil)
 }

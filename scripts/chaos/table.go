@@ -129,7 +129,9 @@ func (t *table) print(f *fleet.Fleet) error {
 		s.Connections.Resumed, s.Connections.Anew, s.Connections.Crashes, s.Dead.Poisons, s.Dead.Found)
 	fmt.Printf("worst round: ack p50 %v p99 %v max %v; delivery p50 %v p99 %v max %v\n", s.Ack.P50.Round(ms), s.Ack.P99.Round(ms), s.Ack.Max.Round(ms),
 		s.Live.P50.Round(ms), s.Live.P99.Round(ms), s.Live.Max.Round(ms))
-	usage(f)
+	if f != nil {
+		usage(f)
+	}
 	for _, c := range t.complaints {
 		fmt.Println("COMPLAINT:", c)
 	}

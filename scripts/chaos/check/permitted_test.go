@@ -79,6 +79,8 @@ var bobEnds = edit(history.End, dev("bob"), cutOffBob)
 // What looks like a broken rule and is none, each beside the change that makes it one.
 func TestWhatIsPermittedIsNotReported(t *testing.T) {
 	bare := send("bob", "bare", "ann")
+	reuse, known := send("bob", "x", "ann"), ack("bob", "x", 4)
+	reuse.Reuse, reuse.Body, known.Life = true, "another", 2
 	for _, c := range []struct {
 		name   string
 		broken Rule // by the change alone
@@ -87,6 +89,7 @@ func TestWhatIsPermittedIsNotReported(t *testing.T) {
 	}{
 		{"events are repeated after a crash", Channel, again5, bobEnds},
 		{"a crash loses a send", Unresolved, insert(history.End, any1, bare), bobEnds},
+		{"a crash forgets a send with a used id", Reuse, both(insert(history.End, any1, reuse), insert(history.Send, cid("z"), known)), bobEnds},
 		{"a life without an end is a crash", Unresolved, insert(history.End, any1, bare), drop(history.End, any1)},
 		{"after a crash the order is open", SenderOrder, crossing, bobEnds},
 		{"what was sent before a new login need not come on it", Hole, late, both(notResumed, func(t *testing.T, recs []history.Record) []history.Record {

@@ -70,12 +70,15 @@ func (m *model) checkResolved() {
 }
 
 // answered takes an Ack or a Refusal off what waits. An acknowledgement is of the send
-// that may be acknowledged, if there is one, and so the other way round.
+// that may be acknowledged, if there is one, and so the other way round. A life after a
+// crash may have the first send in its older state, and know nothing of the other.
 func (m *model) answered(open map[promise]waiting, p promise, w waiting, at int32) {
 	ack := m.entries[at].kind == kAck
 	switch {
 	case ack && w.plain != none:
 		w.plain = none
+	case ack && w.reuse != none && m.forgotten(w.reuse, at):
+		w.reuse = none
 	case ack && w.reuse != none:
 		m.tell(Reuse, m.entries[w.reuse].t, about(p.msg, w.reuse, at),
 			"%s was acknowledged for a second body under the same clientMsgId", m.label(p.msg))
@@ -90,6 +93,12 @@ func (m *model) answered(open map[promise]waiting, p promise, w waiting, at int3
 	} else {
 		open[p] = w
 	}
+}
+
+// forgotten reports whether the life that made a send was cut off before a later one.
+func (m *model) forgotten(send, later int32) bool {
+	was := m.entries[send].life
+	return was != m.entries[later].life && m.lives[was].crashed
 }
 
 // leftOpen reports what has no answer, in the order of the sends.
