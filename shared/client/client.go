@@ -64,6 +64,9 @@ func (c *Client) restore() {
 	c.in.fresh = true
 	if st := c.opts.State; st != nil {
 		for _, o := range st.Outbox {
+			if c.out.byID[o.ClientMsgID] != nil {
+				continue
+			}
 			c.out.add(&entry{id: o.ClientMsgID, frame: o.Frame, pending: newPending(o.ClientMsgID)})
 		}
 		if st.Cursors != nil {

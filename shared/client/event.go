@@ -146,6 +146,16 @@ func (q *queue) resolve(ev Event, e *entry) {
 	q.waiting = append(q.waiting, queued{ev: ev, send: &Outgoing{ClientMsgID: e.id, Frame: e.frame}})
 }
 
+// tells reports whether the outcome of a send waits for the reader.
+func (q *queue) tells(id string) bool {
+	for _, w := range q.waiting[q.head:] {
+		if w.send != nil && w.send.ClientMsgID == id {
+			return true
+		}
+	}
+	return false
+}
+
 // save makes a token part of the state behind everything that waits now.
 func (q *queue) save(resume string) {
 	if q.len() == 0 {

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
@@ -69,10 +68,11 @@ type State struct {
 	Outbox []Outgoing `json:"outbox,omitempty"`
 }
 
-// Outgoing is a send on its way. Frame is repeated byte for byte until it is resolved.
+// Outgoing is a send on its way. Frame is repeated byte for byte until it is resolved: in
+// JSON it is base64, for encoding/json would write a JSON text in another way.
 type Outgoing struct {
-	ClientMsgID string          `json:"clientMsgId"`
-	Frame       json.RawMessage `json:"frame"`
+	ClientMsgID string `json:"clientMsgId"`
+	Frame       []byte `json:"frame"`
 }
 
 var (

@@ -24,7 +24,7 @@ const (
 var (
 	errNoReceiver = errors.New("send: no receiver")
 	errBadBody    = errors.New("send: body is not valid JSON")
-	errIDInUse    = errors.New("send: clientMsgId waits in the outbox already")
+	errIDInUse    = errors.New("send: clientMsgId waits in the outbox already, or its Stored or Refused was not read yet")
 )
 
 // Pending is a send on its way.
@@ -196,7 +196,7 @@ func (c *Client) accept(e *entry) error {
 	switch {
 	case c.stop != nil:
 		return ErrClosed
-	case c.out.byID[e.id] != nil:
+	case c.out.byID[e.id] != nil, c.queue.tells(e.id):
 		return errIDInUse
 	case len(e.frame) > c.link.maxFrame:
 		return ErrTooLarge

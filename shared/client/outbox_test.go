@@ -304,7 +304,7 @@ func TestOutboxIsPartOfTheState(t *testing.T) {
 	var raw string
 	start(t, Options{}, func(r *rig) {
 		p := ready(r)
-		own := send(r, "peer", "kept")
+		own := send(r, "peer", json.RawMessage(`{"text":"<kept> & \u2028",  "n":1}`)) // as encoding/json would not write it
 		_, raw = p.recv()
 		if err := r.stop(); err != nil {
 			t.Error(err)
@@ -353,6 +353,9 @@ func TestUntoldSendIsPartOfTheState(t *testing.T) {
 		if _, err := resolved(r, own); err != nil {
 			t.Error(err)
 		}
+		if _, err := r.c.Send(context.Background(), "peer", "stored", WithClientMsgID(own.ClientMsgID)); !errors.Is(err, errIDInUse) {
+			t.Errorf("the same id while its Stored waits: %v", err)
+		}
 		if err := r.stop(); err != nil { // with Stored and Message unread
 			t.Error(err)
 		}
@@ -361,6 +364,7 @@ func TestUntoldSendIsPartOfTheState(t *testing.T) {
 	if len(st.Outbox) != 1 || len(st.Cursors) != 0 {
 		t.Fatalf("state %+v", st)
 	}
+	st.Outbox = append(st.Outbox, st.Outbox[0]) // of a program that kept it itself as well
 	start(t, Options{State: &st}, func(r *rig) {
 		p, _ := r.g.login(true, "")
 		event[Connected](r)

@@ -124,8 +124,10 @@ func Parse(h map[string][]string) (Event, error) {
 	if n, ok := strings.CutPrefix(first(h, hID), e.Conn+"-"); ok {
 		e.N, _ = strconv.ParseUint(n, 10, 64)
 	}
-	if after, err := strconv.ParseUint(first(h, hAfter), 10, 32); err == nil {
-		e.After = uint32(after)
+	if after := first(h, hAfter); after != "" { // most have it; an error for those that have not would be an allocation
+		if n, err := strconv.ParseUint(after, 10, 32); err == nil {
+			e.After = uint32(n)
+		}
 	}
 	e.Time, _ = time.Parse(timeLayout, first(h, hTime))
 	return e, nil

@@ -42,8 +42,9 @@ type tenure struct {
 // shift is what a tenure knows of its run. Owned by the goroutine of run; the work
 // goroutine uses ledger, and reads atWork, while busy.
 type shift struct {
-	feed   *feed
-	ledger ledger
+	feed    *feed
+	ledger  ledger
+	accused [2]uint64 // the suspects, first and last, for whom this worker has raised the count; like the ledger the work goroutine's while busy
 
 	reset    string // the pin id of the last reset; "" while the lane is not ours
 	unsettle string // why a reset is due; "" for none

@@ -239,12 +239,21 @@ func (t *tenure) once(events []envelope.Event, suspects []item) ([]messaging.Dea
 		if r.Suspect != first || r.Last != last {
 			r.Suspect, r.Last, r.Count = first, last, 0
 		}
-		r.Count++
+		if t.accused != [2]uint64{first, last} { // a try after the first is no other worker's death
+			r.Count++
+		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	acquit := func() error { return t.persist(func(r *record) { r.Count-- }) }
+	t.accused = [2]uint64{first, last}
+	acquit := func() error {
+		err := t.persist(func(r *record) { r.Count-- })
+		if err == nil {
+			t.accused = [2]uint64{}
+		}
+		return err
+	}
 	var late error
 	acquitted := make(chan struct{})
 	timer := time.AfterFunc(innocent, func() {

@@ -32,7 +32,7 @@ type Layout struct {
 	DeadMaxBytes int64
 
 	// AckPending is how many messages of a lane may be with a worker, unacknowledged;
-	// 0: 512. It is also the most that are worked one at a time after a crash.
+	// 0: 512. It is also the most that are under suspicion after a crash.
 	AckPending int
 	// AckWait is after what time an unacknowledged message is delivered again; 0: 10 s,
 	// at least 2 s. Workers prolong it for messages that they hold.

@@ -16,6 +16,9 @@ const (
 	lockKey = "lock.streams"
 	// lockPoll is how often a worker tries to get the lock.
 	lockPoll = 50 * time.Millisecond
+	// lockPatience bounds the wait for the lock; a holder that died leaves it for the
+	// bucket's TTL at most (3 s).
+	lockPatience = 10 * time.Second
 	// unlockTimeout bounds the removal of the lock; left behind, it ends with the bucket's TTL.
 	unlockTimeout = 2 * time.Second
 )
@@ -30,7 +33,7 @@ func (e ensurer) lock(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
+	for began := time.Now(); ; {
 		rev, err := kv.Create(ctx, lockKey, nil)
 		if err == nil {
 			return func() {
@@ -39,7 +42,7 @@ func (e ensurer) lock(ctx context.Context) (unlock func(), err error) {
 				_ = kv.Delete(uctx, lockKey, jetstream.LastRevision(rev))
 			}, nil
 		}
-		if !errors.Is(err, jetstream.ErrKeyExists) {
+		if !errors.Is(err, jetstream.ErrKeyExists) || time.Since(began) > lockPatience {
 			return nil, err
 		}
 		if !wait(ctx, lockPoll) {

@@ -69,7 +69,8 @@ var table = []Mutant{
 		// A batch holds a message that is stored already and new ones behind it, of one
 		// conversation: the first is refused, and its number is never used. It takes a
 		// client that comes back and repeats its outbox, or a worker whose acks were lost,
-		// under load; after a worker's death what was in flight is worked singly.
+		// under load; or a worker that dies between the store and the downlink: its successor
+		// finds both in one crowd.
 		Name: "unordered-batch", Binary: worker,
 		Rule: "a failed insert never lets a later message of its conversation overtake it",
 	}, {

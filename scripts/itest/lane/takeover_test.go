@@ -346,6 +346,39 @@ func TestBystandersOfAKillerLive(t *testing.T) {
 	t.Logf("%d deaths", h.deaths.Load())
 }
 
+// A suspect is worked again and again because its acknowledgement is lost with the
+// connection. Nobody died over it, so it is not dead.
+func TestLostAcksDoNotMakeAMessageDead(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, streams.Layout{Lanes: 1})
+	taken := make(chan struct{})
+	w1 := s.start("w1", &business{st: newStore(), do: func(ctx context.Context, _ envelope.Event) error {
+		close(taken)
+		<-ctx.Done()
+		return ctx.Err()
+	}})
+	p := s.sender(users(1)...)
+	p.send(1)
+	<-taken
+	w1.Abort()
+	<-w1.done
+	js := s.connect(s.server.URL())
+	var tries atomic.Int32
+	st := newStore()
+	s.startOn(js, "w2", &business{st: st, do: func(context.Context, envelope.Event) error {
+		if tries.Add(1) <= 4 {
+			return js.Conn().ForceReconnect()
+		}
+		return nil
+	}})
+	s.emptied()
+	s.dead(0)
+	if n := tries.Load(); n < 4 {
+		t.Errorf("worked %d times: no acknowledgement was lost", n)
+	}
+	st.check(t, 1)
+}
+
 // While the store is away a message may be at work for long; kills meanwhile say nothing
 // about it.
 func TestKillsDuringAnOutageDoNotMakeAMessageDead(t *testing.T) {
