@@ -68,7 +68,7 @@ chaos: have-mongod ## break everything under load and check every promise: some 
 	@go run -buildvcs=false ./scripts/chaos -faults $(or $(FAULTS),60) -seed $(or $(SEED),0) $(ARGS)
 
 .PHONY: killtable
-killtable: have-mongod ## show that the checker of make chaos notices each broken rule: some 10 minutes (ARGS="-only name")
+killtable: have-mongod ## show that the checker of make chaos notices 14 broken rules of the design: some 10 minutes (ARGS="-only name")
 	@go run -buildvcs=false ./scripts/chaos/killtable $(ARGS)
 
 .PHONY: have-mongod

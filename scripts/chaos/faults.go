@@ -17,8 +17,9 @@ import (
 type fault struct {
 	name   string
 	weight int // how often it comes, compared with the others
-	// kill: something is killed and started again, as its supervisor would. Service must
-	// be back within the bound from the kill on; after any other fault, from its end on.
+	// kill: what is broken is put right at once, or by the system itself: a killed process
+	// is started again, as its supervisor would. Service must be back within the bound from
+	// the beginning of such a fault on; after any other, from its end on.
 	kill     bool
 	alone    bool // nothing else is broken meanwhile: it works through the whole system itself
 	operator bool // somebody does it by NATS, which must be there for it
@@ -39,6 +40,8 @@ type hit struct {
 var errNothing = errors.New("nothing to break")
 
 const ms = time.Millisecond
+
+const nameOfPoison = "worker's poison"
 
 // everything is every fault there is. SIGSTOP lasts longer than every pin and lease of the
 // lanes (3 s), so that who wakes up finds that others went on.
@@ -66,7 +69,7 @@ var everything = catalog{
 	{name: "uplink full", weight: 2, operator: true, shortest: 1500 * ms, longest: 4000 * ms, choose: uplinkFull},
 	{name: "stream deleted", weight: 2, kill: true, operator: true, choose: streamDeleted},
 	{name: "consumer deleted", weight: 2, kill: true, operator: true, choose: consumerDeleted},
-	{name: "worker's poison", weight: 2, kill: true, operator: true, choose: killerPoison},
+	{name: nameOfPoison, weight: 2, kill: true, operator: true, choose: killerPoison},
 	{name: "reader stops", weight: 2, shortest: 2000 * ms, longest: 4000 * ms, choose: readerStops},
 }
 
@@ -85,6 +88,16 @@ func faultsFor(store, only string) (catalog, error) {
 		return nil, fmt.Errorf("%w: no fault's name holds %q", errUsage, only)
 	}
 	return c, nil
+}
+
+// besides are the faults that may come while another one lasts.
+func (c catalog) besides(name string) (rest catalog) {
+	for _, f := range c {
+		if f.name != name && !f.alone {
+			rest = append(rest, f)
+		}
+	}
+	return rest
 }
 
 // pick chooses by weight.
@@ -234,8 +247,9 @@ func allKilled(kinds ...fleet.Kind) choice {
 
 func wiped(_ context.Context, r *round) (hit, error) {
 	return hit{"every node", func(ctx context.Context) error {
-		defer r.wiped()
-		return r.f.WipeNATS(ctx)
+		err := r.f.WipeNATS(ctx)
+		r.wiped()
+		return err
 	}, nothing}, nil
 }
 
@@ -263,9 +277,31 @@ func cut(links ...*fleet.Link) hit {
 	}}
 }
 
+// linkCut cuts a process off from another, or from all of one kind: an edge or a worker is
+// connected to one NATS node of three, so a single link may carry nothing.
 func linkCut(_ context.Context, r *round) (hit, error) {
-	l, err := one(r.rng, r.f.Links())
-	return cut(l), err
+	var alive []*fleet.Link
+	for _, l := range r.f.Links() {
+		if l.B.Running() && (l.A == nil || l.A.Running()) {
+			alive = append(alive, l)
+		}
+	}
+	l, err := one(r.rng, alive)
+	if err != nil {
+		return hit{}, err
+	}
+	if l.A == nil || l.A.Kind == l.B.Kind {
+		return cut(l), nil
+	}
+	var group []*fleet.Link
+	for _, other := range alive {
+		if other.A == l.A && other.B.Kind == l.B.Kind {
+			group = append(group, other)
+		}
+	}
+	h := cut(group...)
+	h.target = fmt.Sprintf("%s – all of %s", l.A, l.B.Kind)
+	return h, nil
 }
 
 func isolated(_ context.Context, r *round) (hit, error) {
@@ -313,7 +349,7 @@ func clientsCut(_ context.Context, r *round) (hit, error) {
 // uplinkFull lets every lane be full for a while: it refuses, and must not throw away
 // what it holds.
 func uplinkFull(_ context.Context, r *round) (hit, error) {
-	const almostNothing, again = 2 << 10, 128 << 20 // bytes; of a lane by default
+	const almostNothing, again = 2 << 10, 1 << 30 / lanes // bytes; what a lane has by default
 	return hit{"every lane", func(ctx context.Context) error { return r.f.LimitLanes(ctx, almostNothing) },
 		func(ctx context.Context) error { return r.f.LimitLanes(ctx, again) }}, nil
 }
@@ -325,8 +361,11 @@ func streamDeleted(ctx context.Context, r *round) (hit, error) {
 	}
 	name, err := one(r.rng, names)
 	return hit{name, func(ctx context.Context) error {
-		defer r.wiped() // of a lane, what waits in it is gone
-		return r.f.DeleteStream(ctx, name)
+		err := r.f.DeleteStream(ctx, name)
+		if strings.HasPrefix(name, "UP_") || name == stream.Dead { // also when it is not known whether it was done
+			r.wiped()
+		}
+		return err
 	}, nothing}, err
 }
 
@@ -344,7 +383,7 @@ func killerPoison(_ context.Context, r *round) (hit, error) {
 func readerStops(_ context.Context, r *round) (hit, error) {
 	var hear func()
 	return hit{"a device", func(ctx context.Context) (err error) {
-		_, hear, err = r.t.L.Flood(ctx, 100, 30_000)
+		hear, err = r.t.L.Flood(ctx, r.rng, 100, 30_000)
 		return err
 	}, func(context.Context) error {
 		if hear != nil {

@@ -8,8 +8,23 @@
 //
 // It ends with a table (fault, how often, what was lost, doubled, out of order, the
 // longest outage) and exit status 1 when a promise was broken. A run with the same seed
-// does the same faults in the same order to the same targets; when exactly each hits what
-// is under way is up to the machine.
+// chooses the same faults in the same order, and the same targets where they do not depend
+// on the system's state (who leads, which process runs); when exactly each hits what is
+// under way is up to the machine.
+//
+// The rooms, in the order in which a run passes them:
+//
+//	mutant    changes to the production code, for go build -overlay
+//	fleet     the processes, the proxies between them, and every way to break them
+//	load      the clients, and what they write down
+//	trial     one history: its users, its end, its verdict
+//	history   what is written down: the contract between load and check
+//	check     the rules, and what a history says about them
+//	killtable the mutants in the troubles that their rules are there for
+//	killpoint a crash at each step of a message; model: the protocol in Promela
+//
+// This package is the matrix: which faults (faults.go), one round of them (round.go), the
+// poison (poison.go), the sum of all rounds (table.go).
 //
 // Everything listens on loopback, and ends with this process.
 package main
@@ -54,7 +69,7 @@ func main() {
 	flag.Float64Var(&o.rate, "rate", 300, "messages a second, over all users")
 	flag.IntVar(&o.users, "users", 40, "how many users")
 	flag.IntVar(&o.round, "round", 30, "faults of one history; then it is checked and another one begins")
-	flag.IntVar(&o.from, "from", 1, "the first round: what a round does depends on the seed and its number alone")
+	flag.IntVar(&o.from, "from", 1, "the first round: what a round chooses depends on the seed and its number alone")
 	flag.DurationVar(&o.disturb, "disturb", 20*time.Second, "mean time between two disturbances of a device: cut, restarted, crashed")
 	flag.StringVar(&o.keep, "keep", "", "folder for histories and logs, which are kept; otherwise only those of a failure are")
 	flag.StringVar(&o.only, "only", "", "only faults whose name holds this")
@@ -72,7 +87,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("wrong flags")
+var errUsage = errors.New("wrong flags, see -help")
 
 func (o *options) run(ctx context.Context) (ok bool, err error) {
 	if flag.NArg() > 0 && o.check == "" || o.faults < 0 || o.round < 1 || o.from < 1 || o.users < 4 || o.rate <= 0 {

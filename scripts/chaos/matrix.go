@@ -59,6 +59,7 @@ func (o *options) matrix(ctx context.Context) (ok bool, err error) {
 		path := filepath.Join(dir, fmt.Sprintf("round-%03d.jsonl", n))
 		rep, failures, err := r.run(ctx, min(left, o.round), path)
 		if err != nil {
+			fmt.Printf("\nABORTED in round %d; what the rounds before it showed:\n", n)
 			return false, errors.Join(err, t.print(f))
 		}
 		left -= o.round
@@ -114,14 +115,16 @@ func (o *options) fleet(ctx context.Context, dir string) (*fleet.Fleet, error) {
 	return fleet.Start(sctx, spec)
 }
 
-// revive starts a worker again that killed itself, as its supervisor would.
+// revive starts a worker again that killed itself, as its supervisor would. That it runs
+// is looked at after each fault.
 func revive(d fleet.Death) {
 	if poisoned(d) {
 		_ = d.Process.Start() // it may be running again
 	}
 }
 
-// poisoned: only the frame that kills its worker ends a worker in this way.
+// poisoned: the frame that kills its worker ends a worker in this way. So does a kernel
+// that is out of memory: table.ok counts.
 func poisoned(d fleet.Death) bool {
 	return d.Process.Kind == fleet.Worker && strings.Contains(d.Exit, syscall.SIGKILL.String())
 }

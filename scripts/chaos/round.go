@@ -64,7 +64,11 @@ func (r *round) run(ctx context.Context, n int, path string) (*check.Report, []e
 	if err := r.disrupt(ctx, n); err != nil {
 		return nil, nil, err
 	}
-	t.AtRest = r.poison.look
+	t.AtRest = func(ctx context.Context) { // nothing is written behind the history's end
+		stop()
+		watch.Wait()
+		r.poison.look(ctx)
+	}
 	rep, err := t.Finish(ctx)
 	return rep, t.L.Failures(), err
 }
@@ -82,7 +86,7 @@ func (r *round) disrupt(ctx context.Context, n int) error {
 	}
 	for r.faults < n {
 		r.rng = r.random(r.faults + 1)
-		another := r.faults+1 < n && len(r.o.catalog) > 1 && r.rng.Float64() < together
+		another := r.faults+1 < n && r.rng.Float64() < together
 		if err := r.next(ctx, another); err != nil {
 			return err
 		}
@@ -92,84 +96,88 @@ func (r *round) disrupt(ctx context.Context, n int) error {
 
 // next does one fault, and with another one a second that begins while it lasts.
 func (r *round) next(ctx context.Context, another bool) error {
-	first, err := r.begin(ctx, "")
+	first, err := r.begin(ctx, r.o.catalog, false)
 	if err != nil {
 		return err
 	}
-	all := []*trouble{first}
-	if another {
+	all := []*damage{first}
+	if rest := r.o.catalog.besides(first.name); another && len(rest) > 0 {
 		if err := trial.Pause(ctx, time.Duration(r.rng.IntN(1000))*ms); err != nil {
 			return err
 		}
-		second, err := r.begin(ctx, first.name)
+		second, err := r.begin(ctx, rest, true)
 		if err != nil {
 			return errors.Join(err, r.end(ctx, first))
 		}
 		all = append(all, second)
 	}
-	for _, t := range all {
-		if err := trial.Pause(ctx, time.Until(t.until)); err != nil {
+	for _, d := range all {
+		if err := trial.Pause(ctx, time.Until(d.until)); err != nil {
 			return err
 		}
-		if err := r.end(ctx, t); err != nil {
+		if err := r.end(ctx, d); err != nil {
 			return err
 		}
 	}
 	return r.recover(ctx)
 }
 
-// trouble is a fault that lasts.
-type trouble struct {
+// damage is a fault that lasts.
+type damage struct {
 	fault
 	hit
 	n     int
 	until time.Time
 }
 
-// begin chooses a fault, but not the one that is called except, and begins it.
-func (r *round) begin(ctx context.Context, except string) (*trouble, error) {
+// begin chooses a fault and begins it. A second one comes while another lasts, and may
+// find that nobody answers.
+func (r *round) begin(ctx context.Context, from catalog, second bool) (*damage, error) {
 	ctx, cancel := context.WithTimeout(ctx, faultWithin)
 	defer cancel()
+	f, h, err := r.choose(ctx, from, second)
+	if err != nil {
+		return nil, err
+	}
+	if second {
+		ctx, cancel = context.WithTimeout(ctx, secondWithin)
+		defer cancel()
+	}
+	r.faults++
+	d := &damage{fault: f, hit: h, n: r.faults}
+	r.say("fault %d: %s (%s)", d.n, f.name, h.target)
+	r.t.H.Add(history.Record{Kind: history.Fault, Fault: d.n, Name: f.name, Note: h.target, Kill: f.kill})
+	if err := h.begin(ctx); err != nil {
+		if !second || !f.operator { // what an operator does fails while NATS does
+			return nil, fmt.Errorf("begin %q of %s: %w", f.name, h.target, err)
+		}
+		r.say("  it could not be done: %v", err)
+	}
+	d.until = time.Now().Add(f.shortest + time.Duration(r.rng.Int64N(int64(f.longest-f.shortest)+1)))
+	return d, nil
+}
+
+// choose picks until a fault finds something to break.
+func (r *round) choose(ctx context.Context, from catalog, second bool) (fault, hit, error) {
 	for {
-		f := r.o.catalog.pick(r.rng)
-		if f.name == except || except != "" && f.alone {
-			continue
-		}
+		f := from.pick(r.rng)
 		h, err := f.choose(ctx, r)
-		if errors.Is(err, errNothing) || except != "" && err != nil && ctx.Err() == nil { // nobody answers while the first one lasts
-			continue
+		switch {
+		case err == nil:
+			return f, h, nil
+		case ctx.Err() != nil || !second && !errors.Is(err, errNothing):
+			return fault{}, hit{}, fmt.Errorf("choose %q: %w", f.name, err)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("choose %q: %w", f.name, err)
-		}
-		if except != "" {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, secondWithin)
-			defer cancel()
-		}
-		r.faults++
-		t := &trouble{fault: f, hit: h, n: r.faults}
-		r.say("fault %d: %s (%s)", t.n, f.name, h.target)
-		r.t.H.Add(history.Record{Kind: history.Fault, Fault: t.n, Name: f.name, Note: h.target, Kill: f.kill})
-		if err := h.begin(ctx); err != nil {
-			if except != "" && f.operator { // what an operator does fails while NATS does
-				r.say("  it could not be done: %v", err)
-			} else {
-				return nil, fmt.Errorf("begin %q of %s: %w", f.name, h.target, err)
-			}
-		}
-		t.until = time.Now().Add(f.shortest + time.Duration(r.rng.Int64N(int64(f.longest-f.shortest)+1)))
-		return t, nil
 	}
 }
 
-func (r *round) end(ctx context.Context, t *trouble) error {
+func (r *round) end(ctx context.Context, d *damage) error {
 	ctx, cancel := context.WithTimeout(ctx, faultWithin)
 	defer cancel()
-	if err := t.end(ctx); err != nil && !errors.Is(err, fleet.ErrRunning) {
-		return fmt.Errorf("end %q of %s: %w", t.name, t.target, err)
+	if err := d.end(ctx); err != nil && !errors.Is(err, fleet.ErrRunning) {
+		return fmt.Errorf("end %q of %s: %w", d.name, d.target, err)
 	}
-	r.t.H.Add(history.Record{Kind: history.Heal, Fault: t.n})
+	r.t.H.Add(history.Record{Kind: history.Heal, Fault: d.n})
 	return nil
 }
 
@@ -186,8 +194,13 @@ func (r *round) recover(ctx context.Context) error {
 	if err != nil {
 		r.say("  not well after %v: %v", recoverWithin, err)
 	}
+	for _, p := range r.f.Processes() {
+		if !p.Running() {
+			return fmt.Errorf("%s does not run: %s", p.Name, p.Tail(2000))
+		}
+	}
 	return trial.Pause(ctx, calm)
 }
 
-// wiped notes that poisons may be gone that nobody has worked.
+// wiped notes that poisons may be gone that nobody has worked, or looked for.
 func (r *round) wiped() { r.t.H.Add(history.Record{Kind: history.Wiped}) }

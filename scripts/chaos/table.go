@@ -83,12 +83,22 @@ func (t *table) line() string {
 	return fmt.Sprintf("%d faults, %d messages acknowledged, %s", faults, t.stats.Sends.Acked, verdict)
 }
 
+// deathsOfAPoison is how many workers one message kills at most: over what was in flight,
+// over its crowd, and twice alone; and two lanes may share a worker's death.
+const deathsOfAPoison = 5
+
 // ok is the verdict. It looks at the processes too: one that died by itself, a panic.
 func (t *table) ok(f *fleet.Fleet) bool {
+	poisons := 0
 	for _, d := range f.Deaths() {
 		if !poisoned(d) {
 			t.complain(d.String())
+			continue
 		}
+		poisons++
+	}
+	if most := deathsOfAPoison * t.rows[nameOfPoison].Count; poisons > most {
+		t.complain(fmt.Sprintf("%d workers were killed by themselves, and no more than %d by poisons", poisons, most))
 	}
 	found, err := f.Complaints()
 	if err != nil {

@@ -211,6 +211,10 @@ var runChanges = []change{
 		return recs
 	}},
 	{"all data went long after a poison was due", []Rule{Poisoned}, both(drop(history.Dead, any1), insert(history.Done, any1, history.Record{Kind: history.Wiped}))},
+	{"a member does not find a conversation", []Rule{Gap}, func(t *testing.T, recs []history.Record) []history.Record {
+		bobs := func(r *history.Record) bool { return r.User == "bob" }
+		return without(without(recs, bobs, history.Row), bobs, history.Read)
+	}},
 	{"a send is dead", []Rule{DeadSend}, insert(history.Quiet, any1, history.Record{Kind: history.Dead, CID: "m1"})},
 	{"the uplink is not empty", []Rule{Drained}, edit(history.Lag, func(r *history.Record) bool { return r.Seq == 0 }, func(r *history.Record) { r.Seq = 2 })},
 	{"the uplink is empty too late", []Rule{Drained}, func(t *testing.T, recs []history.Record) []history.Record {

@@ -32,15 +32,16 @@ func (m *model) ofCID(cid int32) []int32 {
 	return msgs
 }
 
-// checkPoison judges one. The dead stream goes with all other data of NATS, so what
-// was put in before that, and was not due yet, may never be found.
+// checkPoison judges one. Faults put off when it is due, for twice the time in which service
+// must be back at most. What waits in a lane, and the dead stream, go with all other data
+// of NATS: what was put in before that, and was not due yet, may never be found.
 func (m *model) checkPoison(p letter, found map[int32]int32) {
 	e := &m.entries[p.entry]
 	limit := int64(m.limits.Dead)
 	if e.is(fKill) {
 		limit = int64(m.limits.KillerDead)
 	}
-	due := m.calm(e.t, limit) + limit
+	due := min(m.calm(e.t, limit), e.t+2*int64(m.limits.Service)) + limit
 	at, ok := found[p.cid]
 	switch {
 	case ok && m.entries[at].t <= due:

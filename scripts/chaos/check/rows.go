@@ -190,17 +190,26 @@ func (m *model) checkGaps() {
 		rows[reading{e.conv, e.user}]++
 	}
 	read := make([]bool, len(m.convs.names))
+	readers := map[reading]bool{}
 	for _, at := range m.rows.reads {
 		e := &m.entries[at]
 		if e.conv == none {
 			continue
 		}
 		read[e.conv] = true
+		readers[reading{e.conv, e.user}] = true
 		n := rows[reading{e.conv, e.user}]
 		delete(rows, reading{e.conv, e.user})
 		if all := int64(len(m.rows.conv(e.conv))); n != e.seq || n != all {
 			m.tell(Gap, e.t, subject{keys: []int32{at}}, "%s read %d rows of %s, told %d, and all readers together have %d",
 				m.users.name(e.user), n, m.convs.name(e.conv), e.seq, all)
+		}
+	}
+	for user, convs := range m.memberships() {
+		for _, conv := range convs {
+			if read[conv] && !readers[reading{conv, user}] && m.reads(user) {
+				m.tell(Gap, m.last, subject{}, "%s did not find %s among the conversations, and is a member", m.users.name(user), m.convs.name(conv))
+			}
 		}
 	}
 	for r := range rows {
@@ -213,6 +222,11 @@ func (m *model) checkGaps() {
 			m.tell(Gap, e.t, subject{keys: []int32{int32(i)}}, "nobody read %s at the end", m.convs.name(e.conv))
 		}
 	}
+}
+
+// reads reports whether a user has read history at all: only users with a device do.
+func (m *model) reads(user int32) bool {
+	return slices.ContainsFunc(m.devices, func(d device) bool { return d.user == user })
 }
 
 func (m *model) checkNumbers(conv int32) {

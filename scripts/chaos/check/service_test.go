@@ -117,3 +117,19 @@ func TestWhenAnAnswerIsDue(t *testing.T) {
 		}
 	}
 }
+
+// Faults that never end put a poison off for so long and no longer.
+func TestAPoisonIsNotPutOffForEver(t *testing.T) {
+	for found, want := range map[int64]int{138: 0, 142: 1} {
+		recs := []history.Record{at(100, history.Record{Kind: history.Poison, CID: "p"})}
+		for i := range 10 {
+			recs = append(recs, breaks(i+1, 101+8*int64(i), true))
+		}
+		recs = append(recs, at(found, history.Record{Kind: history.Dead, CID: "p"}), at(200, history.Record{Kind: history.Done}))
+		slices.SortStableFunc(recs, func(a, b history.Record) int { return cmp.Compare(a.T, b.T) })
+		m := judged(recs, DefaultLimits())
+		if got := len(m.report.times[Poisoned]); got != want {
+			t.Errorf("dead after %d s: %d violations, want %d", found-100, got, want)
+		}
+	}
+}

@@ -145,5 +145,5 @@ func complaints(log string) []string {
 }
 
 func complains(line string) bool {
-	return strings.Contains(line, "WARNING: DATA RACE") || strings.Contains(line, "panic:") || strings.HasPrefix(line, "fatal error:")
+	return strings.Contains(line, "WARNING: DATA RACE") || strings.Contains(line, "panic:") || strings.Contains(line, "panicked") || strings.HasPrefix(line, "fatal error:")
 }

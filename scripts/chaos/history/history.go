@@ -69,7 +69,8 @@ const (
 	Fault Kind = "fault"
 	// Heal: the fault is over: what was broken is put right, as far as the run puts it right.
 	Heal Kind = "heal"
-	// Wiped: all data of NATS is gone, the dead stream with it.
+	// Wiped: what waited in the uplink is gone, or the dead stream is: all data of NATS, or
+	// one of their streams.
 	Wiped Kind = "wiped"
 	// Poison: something that can never succeed was put into the uplink. cid identifies it.
 	// kill: it kills the worker that works it.

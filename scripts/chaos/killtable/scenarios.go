@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"github.com/wirepost/wirepost/scripts/chaos/check"
@@ -373,7 +374,7 @@ var deafDevice = &scenario{
 	users: load.Options{Users: 4, Slow: 1},
 	shows: map[string][]check.Rule{"drop-slow": {check.Channel, check.Hole}},
 	play: func(ctx context.Context, t *trial.Trial) error {
-		_, hear, err := t.L.Flood(ctx, 120, 30_000)
+		hear, err := t.L.Flood(ctx, rand.New(rand.NewPCG(1, 1)), 400, 60_000)
 		if err != nil {
 			return err
 		}

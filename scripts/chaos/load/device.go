@@ -87,9 +87,7 @@ func (d *device) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	defer d.mu.Unlock()
 	who := history.Record{Dev: d.id, Life: d.life, Conn: fmt.Sprintf("%s#%d", d.id, d.conns.Add(1))}
 	t := newTap(nc, d.l.o.History, who, d.user)
-	for old := range d.taps { // those that are over
-		delete(d.taps, old)
-	}
+	clear(d.taps) // a client has one connection at a time
 	d.taps[t] = true
 	return t, nil
 }
@@ -117,12 +115,17 @@ func (d *device) begin() error {
 	st := d.opts.State
 	d.fresh = !d.opts.FromStart && (st == nil || st.Cursors == nil)
 	r.Fresh = d.fresh
+	was := d.open
 	d.seen, d.open = map[string]int64{}, map[string]intent{}
 	if st != nil {
 		r.Cursors = maps.Clone(st.Cursors)
 		maps.Copy(d.seen, st.Cursors)
 		for _, o := range st.Outbox {
-			d.open[o.ClientMsgID] = intent{since: time.Now()}
+			in := intent{since: time.Now()}
+			if old, known := was[o.ClientMsgID]; known {
+				in.since = old.since
+			}
+			d.open[o.ClientMsgID] = in
 		}
 	}
 	d.old = st
@@ -171,14 +174,17 @@ func (d *device) end(crash bool) {
 
 // reborn ends the life and begins another, with its last state or, after a crash, an
 // older one.
-func (d *device) reborn(crash bool) error {
+func (d *device) reborn(crash bool) (err error) {
 	d.lives.Lock()
 	defer d.lives.Unlock()
 	if crash {
 		d.end(true)
 		d.mu.Lock()
-		d.opts.State = d.old
+		st := d.old
 		d.mu.Unlock()
+		if d.opts.State, err = written(st); err != nil {
+			return err
+		}
 		return d.begin()
 	}
 	d.end(false)
@@ -188,8 +194,24 @@ func (d *device) reborn(crash bool) error {
 // resume begins a life with the state that the one before ended with.
 func (d *device) resume() error {
 	st := d.c.State()
-	d.opts.State = &st
+	var err error
+	if d.opts.State, err = written(&st); err != nil {
+		return err
+	}
 	return d.begin()
+}
+
+// written is a state as it comes back from a disk.
+func written(st *client.State) (*client.State, error) {
+	if st == nil {
+		return nil, nil
+	}
+	b, err := json.Marshal(st)
+	if err != nil {
+		return nil, fmt.Errorf("write a state: %w", err)
+	}
+	back := new(client.State)
+	return back, json.Unmarshal(b, back)
 }
 
 // follow writes down the events of one life until there are no more.

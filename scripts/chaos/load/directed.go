@@ -68,23 +68,28 @@ func (l *Load) Wake(users ...string) error {
 }
 
 // Flood tells one device that can be slow not to read, lets another user send n messages
-// of size bytes to it, and returns what lets it read again. It returns when the sender
-// has taken them all.
-func (l *Load) Flood(ctx context.Context, n, size int) (to string, hear func(), err error) {
-	var deaf, from *device
+// of size bytes to it, and returns what lets it read again. It returns when the sender's
+// client has taken them all. Which device and which user is rng's choice.
+func (l *Load) Flood(ctx context.Context, rng *rand.Rand, n, size int) (hear func(), err error) {
+	var slow, others []*device
 	for _, d := range l.devices {
-		if d.slow && (deaf == nil || rand.IntN(2) == 0) {
-			deaf = d
+		if d.slow {
+			slow = append(slow, d)
 		}
 	}
+	if len(slow) == 0 {
+		return nil, errors.New("flood: no device can be slow")
+	}
+	deaf := slow[rng.IntN(len(slow))]
 	for _, d := range l.devices {
-		if deaf != nil && !d.slow && d.user != deaf.user && (from == nil || rand.IntN(4) == 0) {
-			from = d
+		if !d.slow && d.user != deaf.user {
+			others = append(others, d)
 		}
 	}
-	if from == nil {
-		return "", nil, errors.New("flood: nobody can be slow, or nobody is there to send")
+	if len(others) == 0 {
+		return nil, errors.New("flood: nobody is there to send")
 	}
+	from := others[rng.IntN(len(others))]
 	deaf.mu.Lock()
 	deaf.hear()
 	deaf.deaf = make(chan struct{})
@@ -97,12 +102,10 @@ func (l *Load) Flood(ctx context.Context, n, size int) (to string, hear func(), 
 	for i := range n {
 		cid := uuid.NewString()
 		body := fmt.Sprintf(`{"n":%d,"id":%q,"pad":%q}`, i, cid, strings.Repeat("p", max(0, size-80)))
-		select {
-		case from.wants <- intent{cid: cid, to: deaf.user, body: json.RawMessage(body)}:
-		case <-ctx.Done():
+		if err := from.send(ctx, intent{cid: cid, to: deaf.user, body: json.RawMessage(body)}); err != nil {
 			hear()
-			return "", nil, ctx.Err()
+			return nil, err
 		}
 	}
-	return deaf.id, hear, nil
+	return hear, nil
 }

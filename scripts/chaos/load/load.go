@@ -23,9 +23,9 @@ type Options struct {
 	Users  int     // at least 2
 	Second int     // of them have a second device
 	Late   int     // of them have a third that has no state: it begins with what comes next
-	Slow   int     // of them have a fourth that Deafen can tell not to read
+	Slow   int     // of them have a fourth that Flood can tell not to read
 	Peers  int     // to how many others a user talks; 0: 6
-	Rate   float64 // sends a second, over all
+	Rate   float64 // sends a second, over all; 0: only what is directed
 	Again  float64 // part of the sends that is repeated after the ack; 0: a hundredth
 	Window int     // sends of a device that wait at most; 0: 100
 
@@ -119,7 +119,7 @@ func (l *Load) Start(ctx context.Context) error {
 func (l *Load) Run() {
 	rate := l.o.Rate / float64(l.senders())
 	for i, d := range l.devices {
-		if !d.slow {
+		if !d.slow && rate > 0 {
 			l.running.Go(func() { l.keepSending(d, rate) })
 		}
 		if l.o.Disturb > 0 && !d.slow {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -143,11 +144,8 @@ func steps(t *testing.T, ctx context.Context, l *Load) {
 	}
 	check("start", l.Start(ctx))
 	l.Run()
-	deaf, hear, err := l.Flood(ctx, 100, 20_000)
+	hear, err := l.Flood(ctx, rand.New(rand.NewPCG(1, 1)), 100, 20_000)
 	check("flood", err)
-	if !strings.HasSuffix(deaf, "|slow") {
-		t.Errorf("%s was told not to read", deaf)
-	}
 	for l.Acks() < 800 { // a load in time has no other end
 		select {
 		case <-ctx.Done():
