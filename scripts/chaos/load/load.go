@@ -26,7 +26,7 @@ type Options struct {
 	Slow   int     // of them have a fourth that Flood can tell not to read
 	Peers  int     // to how many others a user talks; 0: 6
 	Rate   float64 // sends a second, over all; 0: only what is directed
-	Again  float64 // part of the sends that is repeated after the ack; 0: a hundredth
+	Again  float64 // part of the sends that is repeated after the ack, and half as many with another body; 0: a hundredth
 	Window int     // sends of a device that wait at most; 0: 100
 
 	Disturb time.Duration // the mean time between two disturbances of one device (a cut, a restart, a crash); 0: none

@@ -13,8 +13,7 @@ import (
 
 // Parts of all sends that are something else than a new message.
 const (
-	partAgain = 0.01  // repeated after the ack, byte for byte
-	partReuse = 0.005 // repeated after the ack, with another body
+	partAgain = 0.01  // repeated after the ack, byte for byte; half as many with another body
 	partWrong = 0.005 // to a receiver that no user can be
 	partBurst = 0.05  // followed by burst more to the same receiver, without a pause
 	burst     = 12
@@ -96,7 +95,7 @@ func (l *Load) acked(d *device, was intent) {
 	switch p := d.dice.Float64(); {
 	case p < l.o.Again:
 		was.again = true
-	case p < l.o.Again+partReuse:
+	case p < 1.5*l.o.Again:
 		was.reuse, was.body = true, json.RawMessage(`{"text":"another"}`)
 	default:
 		return
