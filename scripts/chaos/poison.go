@@ -42,11 +42,14 @@ type poison struct {
 	created time.Time // of its incarnation
 }
 
-// keep poisons until ctx ends.
-func (p *poison) keep(ctx context.Context) {
+// keep poisons until enough is closed; the last one is put in all the same, for it is on
+// record.
+func (p *poison) keep(ctx context.Context, enough <-chan struct{}) {
 	for {
 		pause := time.Duration(p.rng.ExpFloat64() / p.rate * float64(time.Second))
 		select {
+		case <-enough:
+			return
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):

@@ -75,11 +75,11 @@ func (r *round) run(ctx context.Context, n int, path string) (*check.Report, []e
 
 // disrupt lets the users talk and does n faults.
 func (r *round) disrupt(ctx context.Context, n int) error {
-	pctx, stop := context.WithCancel(ctx)
+	enough := make(chan struct{})
 	var side sync.WaitGroup
-	side.Go(func() { r.poison.keep(pctx) })
+	side.Go(func() { r.poison.keep(ctx, enough) })
 	defer side.Wait()
-	defer stop()
+	defer close(enough)
 	r.t.L.Run()
 	if err := trial.Pause(ctx, calm); err != nil {
 		return err
