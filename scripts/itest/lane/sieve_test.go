@@ -5,19 +5,20 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
 )
 
 // sieve is a proxy between a client and a nats-server that takes single messages out of
-// what the server sends, as a route between two servers does that is cut for a moment.
+// what either sends, as a route between two servers does that is cut for a moment.
 type sieve struct {
 	l  net.Listener
 	to string
 
 	mu    sync.Mutex
-	drop  func(line string) bool // of the line that announces a message; nil: none
+	drop  func(line, payload string) bool // of a message, and of the line that announces it; nil: none
 	conns []net.Conn
 }
 
@@ -52,7 +53,7 @@ func newSieve(t *testing.T, to string) *sieve {
 			s.mu.Lock()
 			s.conns = append(s.conns, in, out)
 			s.mu.Unlock()
-			wg.Go(func() { _, _ = io.Copy(out, in); _ = out.Close() })
+			wg.Go(func() { s.pass(in, out); _ = out.Close() })
 			wg.Go(func() { s.pass(out, in); _ = in.Close() })
 		}
 	})
@@ -61,24 +62,32 @@ func newSieve(t *testing.T, to string) *sieve {
 
 func (s *sieve) url() string { return "nats://" + s.l.Addr().String() }
 
+// dropAll takes out every message that fits; nil ends it.
+func (s *sieve) dropAll(fits func(line, payload string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop = fits
+}
+
 // dropOnce takes the next message out whose announcing line fits.
 func (s *sieve) dropOnce(fits func(line string) bool) (dropped <-chan struct{}) {
 	done := make(chan struct{})
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.drop = func(line string) bool {
+	s.dropAll(func(line, _ string) bool {
 		if !fits(line) {
 			return false
 		}
 		s.drop = nil
 		close(done)
 		return true
-	}
+	})
 	return done
 }
 
-// pass forwards the server's side of the protocol: lines, and behind those that begin
-// with MSG or HMSG as many bytes as their last word says.
+// announces are the words with which a line begins that a message follows.
+var announces = []string{"MSG", "HMSG", "PUB", "HPUB"}
+
+// pass forwards one side of the protocol: lines, and behind those that announce a message
+// as many bytes as their last word says.
 func (s *sieve) pass(from, to net.Conn) {
 	in := bufio.NewReaderSize(from, 64<<10)
 	for {
@@ -87,8 +96,7 @@ func (s *sieve) pass(from, to net.Conn) {
 			return
 		}
 		out := line
-		if bytes.HasPrefix(line, []byte("MSG ")) || bytes.HasPrefix(line, []byte("HMSG ")) {
-			words := bytes.Fields(line)
+		if words := bytes.Fields(line); len(words) > 2 && slices.Contains(announces, string(words[0])) {
 			size, err := strconv.Atoi(string(words[len(words)-1]))
 			if err != nil {
 				return
@@ -98,7 +106,7 @@ func (s *sieve) pass(from, to net.Conn) {
 				return
 			}
 			s.mu.Lock()
-			gone := s.drop != nil && s.drop(string(line))
+			gone := s.drop != nil && s.drop(string(line), string(out[len(line):]))
 			s.mu.Unlock()
 			if gone {
 				continue
