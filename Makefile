@@ -65,11 +65,13 @@ $(MONGOD):
 
 .PHONY: chaos
 chaos: have-mongod ## break everything under load and check every promise: some 10 minutes (FAULTS=500 SEED=n ARGS="-flag …")
-	@go run -buildvcs=false ./scripts/chaos -faults $(or $(FAULTS),60) -seed $(or $(SEED),0) $(ARGS)
+	@go build -buildvcs=false -o bin/chaos ./scripts/chaos
+	@exec bin/chaos -faults $(or $(FAULTS),60) -seed $(or $(SEED),0) $(ARGS)
 
 .PHONY: killtable
 killtable: have-mongod ## show that the checker of make chaos notices 14 broken rules of the design: some 10 minutes (ARGS="-only name")
-	@go run -buildvcs=false ./scripts/chaos/killtable $(ARGS)
+	@go build -buildvcs=false -o bin/killtable ./scripts/chaos/killtable
+	@exec bin/killtable $(ARGS)
 
 .PHONY: have-mongod
 have-mongod:

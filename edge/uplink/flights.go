@@ -26,6 +26,7 @@ type flight struct {
 	event
 	state    state
 	attempts uint16
+	lane     int
 	gen      uint64
 	due      time.Time // of flying: the attempt's timeout; of waiting: the next attempt
 	msg      nats.Msg  // made at the first attempt, the same at every other

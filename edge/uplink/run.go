@@ -122,7 +122,8 @@ func (u *Uplink) publishReady(now time.Time) {
 func (u *Uplink) publish(i int) error {
 	s := &u.flights.slots[i]
 	if s.msg.Subject == "" {
-		s.msg.Subject = subject.Up(subject.Lane(s.ev.User, u.lanes), s.ev.User)
+		s.lane = subject.Lane(s.ev.User, len(u.names))
+		s.msg.Subject = subject.Up(s.lane, s.ev.User)
 		s.msg.Header = nats.Header(s.ev.Header())
 		s.msg.Data = s.ev.Data
 		s.msg.Reply = u.flights.replyOf(i)
@@ -138,7 +139,7 @@ func (u *Uplink) answered(m *nats.Msg) {
 		u.m.late.Inc()
 		return
 	}
-	switch seq, cause := answer(m); {
+	switch seq, cause := answer(m, u.names[u.flights.slots[i].lane]); {
 	case cause == stored:
 		u.m.latency.Observe(time.Since(u.flights.slots[i].since).Seconds())
 		u.settle(i, stream.Incarnation(seq), nil, outStored)
@@ -148,18 +149,21 @@ func (u *Uplink) answered(m *nats.Msg) {
 	}
 }
 
+const ackPrefix = `{"stream":"` // what a positive PubAck begins with, before the stream's name
+
 var (
-	ackPrefix = []byte(`{"stream":`) // what a positive PubAck begins with
-	ackSeq    = []byte(`"seq":`)     // what its sequence stands behind
-	ackError  = []byte(`"error"`)
+	ackSeq   = []byte(`"seq":`) // what its sequence stands behind
+	ackError = []byte(`"error"`)
 )
 
-// plainAck reads the sequence of a positive PubAck without decoding it (fast path).
-func plainAck(data []byte) (seq uint64, ok bool) {
-	if !bytes.HasPrefix(data, ackPrefix) || bytes.Contains(data, ackError) {
+// plainAck reads the sequence of a positive PubAck of a stream without decoding it (fast
+// path).
+func plainAck(data []byte, name string) (seq uint64, ok bool) {
+	rest, ok := bytes.CutPrefix(data, []byte(ackPrefix))
+	if !ok || len(rest) <= len(name) || string(rest[:len(name)]) != name || rest[len(name)] != '"' || bytes.Contains(data, ackError) {
 		return 0, false
 	}
-	_, rest, _ := bytes.Cut(data, ackSeq)
+	_, rest, _ = bytes.Cut(rest, ackSeq)
 	for _, c := range bytes.TrimLeft(rest, " ") {
 		if c < '0' || '9' < c {
 			break
@@ -169,9 +173,11 @@ func plainAck(data []byte) (seq uint64, ok bool) {
 	return seq, seq != 0
 }
 
-// answer reads what JetStream answered: the sequence of a stored event, or why it was not.
-func answer(m *nats.Msg) (seq uint64, cause retry) {
-	if seq, ok := plainAck(m.Data); ok {
+// answer reads what JetStream answered: the sequence of an event that is stored in the
+// stream of that name, or why it is not. Another stream's answer is none: whoever knows a
+// reply subject can have JetStream answer there.
+func answer(m *nats.Msg, name string) (seq uint64, cause retry) {
+	if seq, ok := plainAck(m.Data, name); ok {
 		return seq, stored
 	}
 	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
@@ -188,7 +194,7 @@ func answer(m *nats.Msg) (seq uint64, cause retry) {
 	switch err := json.Unmarshal(m.Data, &ack); {
 	case err != nil:
 		return 0, retryOther
-	case ack.Error == nil && ack.Stream != "":
+	case ack.Error == nil && ack.Stream == name:
 		return ack.Seq, stored
 	case ack.Error != nil && ack.Error.Code == storeFailed:
 		return 0, retryFull

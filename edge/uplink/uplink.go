@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wirepost/wirepost/shared/envelope"
+	"github.com/wirepost/wirepost/shared/stream"
 )
 
 // Constants until an operator asks.
@@ -65,7 +66,7 @@ type Config struct {
 
 // Uplink publishes events. Its methods may be called from any goroutine.
 type Uplink struct {
-	lanes    int
+	names    []string // of the lanes' streams
 	patience time.Duration
 	log      *slog.Logger
 	m        *metrics
@@ -100,9 +101,12 @@ type event struct {
 // New connects and starts the room. Close ends it.
 func New(ctx context.Context, cfg Config) (*Uplink, error) {
 	u := &Uplink{
-		lanes: cfg.Lanes, patience: cfg.Patience, log: cfg.Log, m: newMetrics(cfg.Registry),
+		patience: cfg.Patience, log: cfg.Log, m: newMetrics(cfg.Registry),
 		acks: make(chan *nats.Msg, 2*window),
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	for lane := range cfg.Lanes {
+		u.names = append(u.names, stream.Up(lane))
 	}
 	if u.patience == 0 {
 		u.patience = Patience

@@ -77,6 +77,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	ok, err := o.run(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)

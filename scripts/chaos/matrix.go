@@ -49,7 +49,10 @@ func (o *options) matrix(ctx context.Context) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer f.Close()
+	defer func() {
+		f.Close()
+		f.RemoveData()
+	}()
 	fmt.Printf("%v: %d processes run\n", since(began), len(f.Processes()))
 	t := newTable(o)
 	for n, left := o.from, o.faults; n == o.from || left > 0; n++ {

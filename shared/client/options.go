@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
@@ -73,6 +74,23 @@ type State struct {
 type Outgoing struct {
 	ClientMsgID string `json:"clientMsgId"`
 	Frame       []byte `json:"frame"`
+}
+
+// UnmarshalJSON reads what this or an earlier version wrote: that had the frame as a JSON
+// object.
+func (o *Outgoing) UnmarshalJSON(b []byte) error {
+	var raw struct {
+		ClientMsgID string          `json:"clientMsgId"`
+		Frame       json.RawMessage `json:"frame"`
+	}
+	if err := json.Unmarshal(b, &raw); err != nil {
+		return err
+	}
+	o.ClientMsgID, o.Frame = raw.ClientMsgID, raw.Frame
+	if len(raw.Frame) > 0 && raw.Frame[0] == '"' {
+		return json.Unmarshal(raw.Frame, &o.Frame)
+	}
+	return nil
 }
 
 var (

@@ -339,6 +339,15 @@ func TestOutboxIsPartOfTheState(t *testing.T) {
 	})
 }
 
+// A state that an earlier version wrote has the frame as an object.
+func TestOlderState(t *testing.T) {
+	var st State
+	err := json.Unmarshal([]byte(`{"cursors":{},"outbox":[{"clientMsgId":"a-1","frame":{"msgType":3,"x":"y"}},{"clientMsgId":"a-2","frame":"eyJ9"}]}`), &st)
+	if err != nil || len(st.Outbox) != 2 || string(st.Outbox[0].Frame) != `{"msgType":3,"x":"y"}` || string(st.Outbox[1].Frame) != `{"}` {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
 // A client is stopped when it knows that a send is stored and nobody was told: the next
 // one tells.
 func TestUntoldSendIsPartOfTheState(t *testing.T) {

@@ -133,12 +133,14 @@ func Parse(h map[string][]string) (Event, error) {
 	return e, nil
 }
 
-// WithReason adds the reason why a message is dead to its headers, in place.
+// WithReason adds the reason why a message is dead to its headers, in place, and takes off
+// what held in its lane alone: a dead message that is published again is a new one.
 func WithReason(h map[string][]string, reason string) map[string][]string {
 	if h == nil {
 		h = map[string][]string{}
 	}
 	h[hReason] = []string{reason}
+	delete(h, hAfter)
 	return h
 }
 

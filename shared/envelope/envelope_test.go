@@ -46,3 +46,14 @@ func TestParseMalformed(t *testing.T) {
 		}
 	}
 }
+
+// A dead message that is published again is no part of what its connection sent.
+func TestADeadMessageHoldsNowhere(t *testing.T) {
+	h := envelope.Event{Type: envelope.Frame, Edge: "e", Conn: "c", N: 2, After: 7}.Header()
+	if e, err := envelope.Parse(h); err != nil || e.After != 7 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	if e, err := envelope.Parse(envelope.WithReason(h, "why")); err != nil || e.After != 0 || e.Reason != "why" {
+		t.Errorf("%+v, %v", e, err)
+	}
+}

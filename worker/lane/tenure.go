@@ -286,6 +286,9 @@ func (t *tenure) settle(ctx context.Context) error {
 	if err := t.ledger.load(ctx); err != nil {
 		return err
 	}
+	if t.ledger.rec.Owner != t.me() { // the count is not what it was here
+		t.accused = [2]uint64{}
+	}
 	if err := t.ledger.store(ctx, t.inherit(c.CachedInfo())); err != nil {
 		return err
 	}
@@ -321,11 +324,14 @@ func pinned(c *jetstream.ConsumerInfo) bool {
 	return false
 }
 
+// me is this worker's name in the record.
+func (t *tenure) me() string { return t.g.cfg.Worker + "/" + t.g.nonce }
+
 // inherit returns the record of the new owner. After a death, what was in flight is under
 // suspicion, and suspects that were worked together are worked one by one. A lane without
 // a record was never worked.
 func (t *tenure) inherit(c *jetstream.ConsumerInfo) record {
-	me := t.g.cfg.Worker + "/" + t.g.nonce
+	me := t.me()
 	old := t.ledger.rec
 	if !old.Consumer.Equal(c.Created) {
 		old = record{Owner: old.Owner, Clean: old.Clean} // its sequences are another stream's

@@ -164,9 +164,15 @@ func (t *tenure) commitAll(items, suspects []item) error {
 		switch {
 		case errors.As(err, &p) && len(items) == 1:
 			return t.bury(&items[0], p.Error())
-		case p != nil:
+		case p != nil: // one by one, and suspects stay suspects: a killer may be behind what panics
 			for i := range items {
-				if err := t.commitAll(items[i:i+1], nil); err != nil {
+				one := items[i : i+1]
+				if suspects == nil {
+					err = t.commitAll(one, nil)
+				} else {
+					err = t.commitAll(one, one)
+				}
+				if err != nil {
 					return err
 				}
 			}

@@ -98,6 +98,8 @@ func TestWhatIsPermittedIsNotReported(t *testing.T) {
 		{"a resync ends what is promised", Hole, late, insert(history.Wire, cidAt("z", "ann"), history.Record{Kind: history.Resync, Dev: "ann", Life: 1, Conn: "ann#2"})},
 		{"a hole counts only while the connection lasts", Hole, late, insert(history.Lag, any1,
 			history.Record{Kind: history.Close, Dev: "ann", Life: 1, Conn: "ann#2", Code: 1006})},
+		{"a put behind the end of its connection goes nowhere", Resolve, insert(history.Poison, any1, put("ann", "m1", "bob", "ann#0")),
+			insert(history.Send, any1, history.Record{Kind: history.Close, Dev: "ann", Life: 1, Conn: "ann#0"})},
 		{"the end of a connection answers a put", Resolve, drop(history.Never, cid("nobody")), insert(history.Poison, any1,
 			history.Record{Kind: history.Close, Dev: "ann", Life: 1, Conn: "ann#1", Code: 4408})},
 		{"the end of a life answers a put", Resolve, drop(history.Never, cid("nobody")), insert(history.Poison, any1,

@@ -25,6 +25,7 @@ func (m *model) checkAnswers() {
 		}
 	}
 	byLife := make([][]int32, len(m.lives))
+	closed := make([]bool, len(m.conns)) // what is put on such a one goes nowhere
 	for i := range m.entries {
 		e := &m.entries[i]
 		switch {
@@ -39,7 +40,7 @@ func (m *model) checkAnswers() {
 				}
 			}
 		case e.conn == none || e.life == none || m.lives[e.life].slow:
-		case e.kind == kPut && e.msg != none:
+		case e.kind == kPut && e.msg != none && !closed[e.conn]:
 			if open[e.conn] == nil {
 				open[e.conn] = map[int32]int32{}
 				byLife[e.life] = append(byLife[e.life], e.conn)
@@ -51,7 +52,7 @@ func (m *model) checkAnswers() {
 			answer(e.conn, e.msg, e.t) // somebody else's message is not among the puts
 		case e.kind == kClose:
 			over(e.conn, e.t)
-			open[e.conn] = nil
+			open[e.conn], closed[e.conn] = nil, true
 		}
 	}
 	for c := range open {

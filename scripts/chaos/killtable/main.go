@@ -38,6 +38,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	ok, err := run(ctx, *only, *keep, *baseline)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "killtable:", err)

@@ -292,6 +292,31 @@ func TestKillerFrameIsDead(t *testing.T) {
 	}
 }
 
+// A message that panics is in one crowd with one that kills: both are dead in the end, and
+// the lane goes on. A panic must not take the suspicion off the one that kills.
+func TestPanicAndKillerInOneCrowd(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, streams.Layout{Lanes: 1})
+	ids := users(1)
+	h := &herd{s: s, st: newStore(), killer: ids[0], slow: func(ev envelope.Event) {
+		if string(ev.Data) == "1" {
+			panic("at 1")
+		}
+	}}
+	p := s.sender(ids...)
+	p.send(4)
+	h.start("w1")
+	dead := s.dead(2)
+	s.emptied()
+	if string(dead[0].Data) != "1" || string(dead[1].Data) != "2" {
+		t.Errorf("dead: %q and %q", dead[0].Data, dead[1].Data)
+	}
+	if n, _ := h.st.count(); n != p.total()-2 {
+		t.Errorf("%d frames stored, want %d", n, p.total()-2)
+	}
+	t.Logf("%d deaths", h.deaths.Load())
+}
+
 // The last message of an owner that died is worked soon, also when no other comes.
 func TestOrphanIsWorkedSoon(t *testing.T) {
 	t.Parallel()
