@@ -56,11 +56,9 @@ func (m *model) due(i int) int64 {
 		}
 		return min(f.heal, m.last)
 	}
-	f := &m.faults[i]
-	due := begins(f)
-	limit := due + int64(m.limits.Service)
-	for j := range m.faults {
-		if g := &m.faults[j]; g.from <= limit {
+	due := begins(&m.faults[i])
+	for j := range m.faults { // in order: each may put it off, and so bring the next one into it
+		if g := &m.faults[j]; g.from <= due+int64(m.limits.Service) {
 			due = max(due, begins(g))
 		}
 	}

@@ -45,6 +45,7 @@ func TestWhatCountsAsAnOutage(t *testing.T) {
 		{"the device was off", append([]history.Record{breaks(1, 100, true), end(0)}, said...), 0, 0},
 		{"the device is slow", append([]history.Record{breaks(1, 100, true), at(1, history.Record{Kind: history.Begin, User: "ann", Dev: "ann", Life: 1, Slow: true})}, said...), 0, 0},
 		{"a second kill", append([]history.Record{breaks(1, 100, true), breaks(2, 112, true)}, said...), 25, 18},
+		{"a third that comes before service is back after the second", append([]history.Record{breaks(1, 100, true), breaks(2, 112, true), breaks(3, 120, true)}, said...), 25, 10},
 		{"a second kill when service was overdue", append([]history.Record{breaks(1, 100, true), breaks(2, 117, true)}, said...), 25, 25},
 		{"another answer came before", append([]history.Record{breaks(1, 100, true), at(103, send("ann", "n", "bob")), at(107, ack("ann", "n", 2))}, said...), 25, 4},
 		{"an answer before service was due", append([]history.Record{breaks(1, 100, false), heals(1, 120), at(103, send("ann", "n", "bob")), at(107, ack("ann", "n", 2))}, said...), 25, 10},
