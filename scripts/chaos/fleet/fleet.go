@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/nats-io/nats.go"
@@ -24,6 +25,9 @@ import (
 type Store struct {
 	Kind    Kind // Mongo or Ferret
 	Members int  // of the replica set of mongods: 1 or 3
+	// Election is after what silence of its primary a set of 3 elects another, and after
+	// what silence of the others a primary steps down; 0: 4 s, which wirepost advises.
+	Election time.Duration
 }
 
 // Spec says what a fleet consists of.

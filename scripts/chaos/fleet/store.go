@@ -128,6 +128,9 @@ func (f *Fleet) initiate(ctx context.Context, admin *mongo.Database) error {
 		members = append(members, bson.D{{Key: "_id", Value: i}, {Key: "host", Value: fr.addr()}})
 	}
 	election := electionTimeout
+	if d := f.spec.Store.Election; d > 0 {
+		election = int(d.Milliseconds())
+	}
 	if len(f.fronts) == 1 {
 		election = oneElectionTimeout
 	}

@@ -31,8 +31,9 @@ func small(edges, workers int) fleet.Spec {
 		EdgeEnv: []string{"HEARTBEAT=2s", "DRAIN_NOTICE=100ms"}}
 }
 
+// replicated: the primary stays one for longer than the worker tries an insert (5 s).
 func replicated(s fleet.Spec) fleet.Spec {
-	s.Store.Members = 3
+	s.Store.Members, s.Store.Election = 3, 12*time.Second
 	return s
 }
 
@@ -45,7 +46,7 @@ func clustered(s fleet.Spec, edgeEnv ...string) fleet.Spec {
 // scenarios by mutant.
 var scenarios = func() map[string]*scenario {
 	byMutant := map[string]*scenario{}
-	for _, s := range []*scenario{everyday, secondariesPaused, shardRefuses, storedNotDelivered, laneFull, ownerDies, ownerWakes,
+	for _, s := range []*scenario{everyday, primaryCutOff, shardRefuses, storedNotDelivered, laneFull, ownerDies, ownerWakes,
 		lateReplica, edgeCutOff, deviceAway, deafDevice} {
 		for m := range s.shows {
 			byMutant[m] = s
@@ -83,8 +84,9 @@ var everyday = &scenario{
 	},
 }
 
-// secondariesPaused: the primary writes what nobody else has, and is killed.
-var secondariesPaused = &scenario{
+// primaryCutOff: the primary writes what nobody else has, and is killed. The others are cut
+// off from it, not paused: what it sent would wait in their sockets.
+var primaryCutOff = &scenario{
 	name:  "store fails over",
 	spec:  replicated(small(1, 1)),
 	users: load.Options{Users: 4, Rate: 40},
@@ -101,17 +103,24 @@ var secondariesPaused = &scenario{
 		if err != nil {
 			return err
 		}
-		var others []*fleet.Process
+		var links []*fleet.Link
 		for _, p := range t.F.Store() {
-			if p != primary {
-				others = append(others, p)
+			if l := t.F.Link(primary, p); l != nil {
+				links = append(links, l)
 			}
 		}
-		return steps(others[0].Pause, others[1].Pause, waits(ctx, 7*time.Second), // longer than the worker tries an insert
+		each := func(do func(*fleet.Link)) func() error {
+			return func() error {
+				for _, l := range links {
+					do(l)
+				}
+				return nil
+			}
+		}
+		return steps(each((*fleet.Link).Cut), waits(ctx, 8*time.Second), // a failed insert, and another look
 			func() error { primary.Kill(); return nil },
-			others[0].Resume, others[1].Resume,
 			func() error { _, err := t.F.Primary(ctx); return err }, // one that has not what the first one wrote
-			primary.Start,
+			each((*fleet.Link).Restore), waits(ctx, 2*time.Second), primary.Start,
 			func() error { return t.F.AwaitStore(ctx) }, waits(ctx, 3*time.Second))
 	},
 }
