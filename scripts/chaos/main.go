@@ -2,7 +2,7 @@
 // real processes, lets users talk through them, breaks whatever can break, and lets a
 // checker judge the history of what every client did and saw.
 //
-//	go run ./scripts/chaos [-faults 60] [-seed N] [-store mongo|ferret|both] [-rate 300] [-keep folder]
+//	go run ./scripts/chaos [-faults 60] [-seed N] [-store mongo|ferret|both] [-rate 250] [-keep folder]
 //	go run ./scripts/chaos -seed N -from 7 -faults 30   # round 7 of that seed again, alone
 //	go run ./scripts/chaos -check history.jsonl …       # judge histories that are there
 //
@@ -66,7 +66,7 @@ func main() {
 	flag.IntVar(&o.faults, "faults", 60, "how many faults; 60 take some 10 minutes")
 	flag.Uint64Var(&o.seed, "seed", 0, "of the faults; 0: a random one, which is printed")
 	flag.StringVar(&o.store, "store", "both", "mongo (three mongods), ferret, or both: the second with a fifth of the faults")
-	flag.Float64Var(&o.rate, "rate", 300, "messages a second, over all users")
+	flag.Float64Var(&o.rate, "rate", 250, "messages a second, over all users")
 	flag.IntVar(&o.users, "users", 40, "how many users")
 	flag.IntVar(&o.round, "round", 30, "faults of one history; then it is checked and another one begins")
 	flag.IntVar(&o.from, "from", 1, "the first round: what a round chooses depends on the seed and its number alone")

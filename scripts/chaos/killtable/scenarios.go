@@ -295,33 +295,39 @@ var ownerWakes = &scenario{
 	},
 }
 
-// lateReplica: what the edge's NATS server knows is late, and messages come around logins;
-// each conversation has one message, so that nothing repairs it.
+// lateReplica: the receivers' edge has one NATS server, which hears and tells everything
+// late, and messages come around logins; each is the only one of its conversation, so that
+// nothing repairs it.
 var lateReplica = &scenario{
-	name:  "logins at a late replica",
-	spec:  clustered(small(1, 1), "SWEEP_INTERVAL=10m"),
-	users: load.Options{Users: 40},
+	name: "logins at a late replica",
+	spec: clustered(small(2, 1), "SWEEP_INTERVAL=10m"),
+	users: load.Options{Users: 40, Place: func(i int, urls []string) []string {
+		if i < 20 {
+			return urls[1:]
+		}
+		return urls[:1]
+	}},
 	shows: map[string][]check.Rule{"no-marker": {check.Channel}},
 	play: func(ctx context.Context, t *trial.Trial) error {
-		users := t.L.Users()
+		users, nodes, edge := t.L.Users(), t.F.Nodes(), t.F.Edges()[0]
 		senders, receivers := users[:20], users[20:]
-		for _, a := range t.F.Nodes() {
-			for _, b := range t.F.Nodes() {
-				if l := t.F.Link(a, b); l != nil {
-					l.Slow(150*ms, 150*ms)
-				}
-			}
+		for _, n := range nodes[:2] {
+			t.F.Link(edge, n).Cut()
 		}
-		// Each receiver loses its connection and is back within 250 ms, while a message comes
-		// from somebody who writes to it for the first and last time.
-		for i := range len(senders) {
+		if err := steps(waits(ctx, 10*time.Second), func() error { return t.F.AwaitReady(ctx) }); err != nil { // it has noticed
+			return err
+		}
+		for _, n := range nodes[:2] {
+			t.F.Link(nodes[2], n).Slow(300*ms, 0)
+		}
+		for i := range 8 {
 			for j, to := range receivers {
 				t.L.Cut(to)
 				if err := t.L.Send(ctx, senders[(i+j)%len(senders)], to, 1); err != nil {
 					return err
 				}
 			}
-			if err := trial.Pause(ctx, time.Second); err != nil {
+			if err := trial.Pause(ctx, 1500*ms); err != nil {
 				return err
 			}
 		}
