@@ -20,8 +20,9 @@ import (
 // keeps true. An empty variable counts as one that is not set.
 type Config struct {
 	// Name of this worker: 1 to 64 letters, digits, _ or -, different from that of every
-	// worker that runs at the same time. Empty: the host's name and a random suffix, so
-	// that a process that starts again is told from the one before.
+	// worker that runs at the same time. Empty: the host's name and a random suffix.
+	// A name that stays over a restart (a pod's) gives a worker that crashed its lanes
+	// again at once, not after some seconds.
 	Name string `env:"WORKER_NAME"`
 	// AdminListen serves health, metrics and profiles. Never let the world reach it.
 	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9091"`

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/wirepost/wirepost/scripts/chaos/check"
 	"github.com/wirepost/wirepost/scripts/chaos/fleet"
 	"github.com/wirepost/wirepost/scripts/chaos/history"
@@ -19,7 +21,7 @@ const (
 	faultWithin   = 90 * time.Second // of one fault's beginning or end: a drain, a start, an election
 	secondWithin  = 8 * time.Second  // of the beginning of one that comes while another lasts
 	recoverWithin = 60 * time.Second // of the wait for service after a fault; the checker judges, this only goes on
-	calm          = 700 * ms         // of undisturbed traffic between two faults
+	between       = 700 * ms         // of undisturbed traffic between two faults
 	together      = 0.15             // part of the faults that come while another one lasts
 )
 
@@ -81,7 +83,7 @@ func (r *round) disrupt(ctx context.Context, n int) error {
 	defer side.Wait()
 	defer close(enough)
 	r.t.L.Run()
-	if err := trial.Pause(ctx, calm); err != nil {
+	if err := trial.Pause(ctx, between); err != nil {
 		return err
 	}
 	for r.faults < n {
@@ -100,24 +102,22 @@ func (r *round) next(ctx context.Context, another bool) error {
 	if err != nil {
 		return err
 	}
-	all := []*damage{first}
+	var faults errgroup.Group
+	faults.Go(func() error { return r.end(ctx, first) })
 	if rest := r.o.catalog.besides(first.name); another && len(rest) > 0 {
-		if err := trial.Pause(ctx, time.Duration(r.rng.IntN(1000))*ms); err != nil {
-			return err
-		}
-		second, err := r.begin(ctx, rest, true)
-		if err != nil {
-			return errors.Join(err, r.end(ctx, first))
-		}
-		all = append(all, second)
+		faults.Go(func() error {
+			if err := trial.Pause(ctx, time.Duration(r.rng.IntN(1000))*ms); err != nil {
+				return err
+			}
+			second, err := r.begin(ctx, rest, true)
+			if err != nil {
+				return err
+			}
+			return r.end(ctx, second)
+		})
 	}
-	for _, d := range all {
-		if err := trial.Pause(ctx, time.Until(d.until)); err != nil {
-			return err
-		}
-		if err := r.end(ctx, d); err != nil {
-			return err
-		}
+	if err := faults.Wait(); err != nil {
+		return err
 	}
 	return r.recover(ctx)
 }
@@ -139,7 +139,7 @@ func (r *round) begin(ctx context.Context, from catalog, second bool) (*damage, 
 	if err != nil {
 		return nil, err
 	}
-	if second {
+	if second && f.name != nameOfPoison { // a poison that is on record must be put in
 		ctx, cancel = context.WithTimeout(ctx, secondWithin)
 		defer cancel()
 	}
@@ -171,7 +171,11 @@ func (r *round) choose(ctx context.Context, from catalog, second bool) (fault, h
 	}
 }
 
+// end puts a fault right when it has lasted long enough.
 func (r *round) end(ctx context.Context, d *damage) error {
+	if err := trial.Pause(ctx, time.Until(d.until)); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, faultWithin)
 	defer cancel()
 	if err := d.end(ctx); err != nil && !errors.Is(err, fleet.ErrRunning) {
@@ -199,7 +203,7 @@ func (r *round) recover(ctx context.Context) error {
 			return fmt.Errorf("%s does not run: %s", p.Name, p.Tail(2000))
 		}
 	}
-	return trial.Pause(ctx, calm)
+	return trial.Pause(ctx, between)
 }
 
 // wiped notes that poisons may be gone that nobody has worked, or looked for.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 )
 
 // readyTimeout bounds the start of any server here.
@@ -30,9 +31,10 @@ type NATSOptions struct {
 // NATSServer is a nats-server in this process. Its methods must not be called
 // concurrently with Shutdown or Restart.
 type NATSServer struct {
-	opts NATSOptions
-	srv  *server.Server
-	url  string
+	opts  NATSOptions
+	srv   *server.Server
+	url   string
+	conns []*nats.Conn // of Conn
 }
 
 // StartNATS starts a nats-server with JetStream and returns when it accepts connections.
@@ -93,14 +95,27 @@ func (s *NATSServer) StoreDir() string { return s.opts.StoreDir }
 // Server returns the running server.
 func (s *NATSServer) Server() *server.Server { return s.srv }
 
-// Shutdown stops the server and returns when it is down. A second call does nothing.
+// Shutdown stops the server and returns when it is down and the connections of Conn know
+// it: a request that goes into a connection whose server has just died is never answered.
+// A second call does nothing.
 func (s *NATSServer) Shutdown() {
 	if s.srv == nil {
 		return
 	}
+	var lost []chan nats.Status
+	for _, nc := range s.conns {
+		changed := nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+		defer nc.RemoveStatusListener(changed)
+		if nc.IsConnected() {
+			lost = append(lost, changed)
+		}
+	}
 	s.srv.Shutdown()
 	s.srv.WaitForShutdown()
 	s.srv = nil
+	for _, changed := range lost {
+		<-changed
+	}
 }
 
 // Restart stops the server if it runs, and starts it on the same port and folder.

@@ -42,6 +42,7 @@ func (s *NATSServer) Conn(t testing.TB) *nats.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
+	s.conns = append(s.conns, nc)
 	return nc
 }
 

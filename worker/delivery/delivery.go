@@ -35,7 +35,7 @@ const (
 	tryFor = 6 * time.Second
 
 	retryLeast = 50 * time.Millisecond
-	retryMost  = time.Second
+	retryMost  = 250 * time.Millisecond
 )
 
 // errNoAck is returned when JetStream did not acknowledge a frame in time.

@@ -37,6 +37,9 @@
 // killer costs four deaths, and a crash for any other reason a write for each 16 of the
 // messages that it left behind (there can be 512 in each lane).
 //
+// A worker that died and comes back under its name within its lease ends the pins that it
+// left, and has its lanes again at once; another one waits until lease and pins are over.
+//
 // The package never NAKs (a NAKed message is delivered behind newer ones), and never
 // looks into a payload.
 package lane

@@ -31,9 +31,11 @@ type Business interface {
 
 // Config says how a worker takes part. Zero fields take the defaults named here.
 type Config struct {
-	Worker string // unique among the workers; a plain token [A-Za-z0-9_-]{1,64}
-	Lanes  int    // of the system; 0: stream.DefaultLanes
-	Batch  int    // most messages in one call of Work; 0: 256
+	// Worker is unique among the workers, a plain token [A-Za-z0-9_-]{1,64}. A worker that
+	// died and comes back under its name need not wait until its pins end.
+	Worker string
+	Lanes  int // of the system; 0: stream.DefaultLanes
+	Batch  int // most messages in one call of Work; 0: 256
 
 	// Missing is told when a stream or consumer is gone (streams.Keeper.Missing); it
 	// must not block. nil: nobody is told.
@@ -117,7 +119,7 @@ func (g *Group) Run(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(g.abort, cancel)()
 
-	shares := make(chan []int)
+	shares := make(chan assignment)
 	var wg sync.WaitGroup
 	wg.Go(func() { newMembers(g).run(ctx, shares) })
 	defer wg.Wait()
@@ -127,14 +129,14 @@ func (g *Group) Run(ctx context.Context) error {
 	f := floor{g: g, work: work, tenures: map[int]*tenure{}, ended: make(chan *tenure)}
 	for {
 		select {
-		case lanes := <-shares:
-			f.want(lanes)
+		case a := <-shares:
+			f.want(a)
 		case t := <-f.ended:
 			f.remove(t)
 		case <-ctx.Done():
 			grace := time.AfterFunc(g.cfg.StopGrace, stopWork)
 			defer grace.Stop()
-			f.want(nil)
+			f.want(assignment{})
 			for len(f.tenures) > 0 {
 				f.remove(<-f.ended)
 			}
@@ -157,9 +159,9 @@ type floor struct {
 }
 
 // want starts the lanes that are new in the share and stops those that are not in it.
-func (f *floor) want(lanes []int) {
-	f.wanted = make(map[int]bool, len(lanes))
-	for _, n := range lanes {
+func (f *floor) want(a assignment) {
+	f.wanted = make(map[int]bool, len(a.lanes))
+	for _, n := range a.lanes {
 		f.wanted[n] = true
 	}
 	for n, t := range f.tenures {
@@ -167,13 +169,13 @@ func (f *floor) want(lanes []int) {
 			t.stop()
 		}
 	}
-	f.start()
-	f.g.m.owned.Set(float64(len(lanes)))
+	f.start(a.heir)
+	f.g.m.owned.Set(float64(len(a.lanes)))
 }
 
 // start begins the wanted lanes that do not run; a lane that is stopping begins again
-// when it has stopped.
-func (f *floor) start() {
+// when it has stopped. An heir first ends the pin of who is dead.
+func (f *floor) start(heir bool) {
 	for n := range f.wanted {
 		if f.tenures[n] != nil {
 			continue
@@ -181,6 +183,9 @@ func (f *floor) start() {
 		t := newTenure(f.g, n, f.work)
 		f.tenures[n] = t
 		go func() {
+			if heir {
+				t.inheritPin()
+			}
 			t.run()
 			f.ended <- t
 		}()
@@ -189,5 +194,5 @@ func (f *floor) start() {
 
 func (f *floor) remove(t *tenure) {
 	delete(f.tenures, t.lane)
-	f.start()
+	f.start(false)
 }

@@ -30,6 +30,13 @@ type members struct {
 	watched time.Time // when the watch began
 	ticked  time.Time
 	links   uint64 // reconnects of the connection
+	heir    bool   // a worker of this name died with its lease: its pins are still there
+}
+
+// assignment is this worker's share of the lanes.
+type assignment struct {
+	lanes []int
+	heir  bool // the first share of a worker whose predecessor of the same name died
 }
 
 func newMembers(g *Group) *members {
@@ -37,8 +44,9 @@ func newMembers(g *Group) *members {
 }
 
 // run returns when ctx ends, after the lease was given back (not after Abort).
-func (m *members) run(ctx context.Context, shares chan<- []int) {
+func (m *members) run(ctx context.Context, shares chan<- assignment) {
 	defer m.giveBack()
+	m.lookForPredecessor(ctx)
 	every := m.g.cfg.LeaseTTL / 3
 	failing := complain{log: m.g.log, text: "lease cannot be kept, trying again"}
 	for ctx.Err() == nil {
@@ -54,6 +62,19 @@ func (m *members) run(ctx context.Context, shares chan<- []int) {
 		m.follow(ctx, w, every, shares)
 		_ = w.Stop()
 	}
+}
+
+// lookForPredecessor finds the lease that a process of this name left behind when it died:
+// one that stopped gave it back. If it cannot be read, the pins end by themselves.
+func (m *members) lookForPredecessor(ctx context.Context) {
+	kv, err := m.bucket(ctx)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err = kv.Get(ctx, leasePrefix+m.g.cfg.Worker)
+	m.heir = err == nil
 }
 
 // open puts the lease and starts a watch.
@@ -109,7 +130,7 @@ func (m *members) giveBack() {
 
 // follow renews the lease and follows the watch until ctx ends or the watch is dead: it
 // no longer shows what this worker writes (the bucket was deleted, the server is new).
-func (m *members) follow(ctx context.Context, w jetstream.KeyWatcher, every time.Duration, shares chan<- []int) {
+func (m *members) follow(ctx context.Context, w jetstream.KeyWatcher, every time.Duration, shares chan<- assignment) {
 	renew := time.NewTicker(every)
 	defer renew.Stop()
 	look := time.NewTicker(every / 4)
@@ -193,7 +214,7 @@ func (m *members) expire() {
 }
 
 // publish sends the share if it changed; it reports false when ctx ended.
-func (m *members) publish(ctx context.Context, shares chan<- []int) bool {
+func (m *members) publish(ctx context.Context, shares chan<- assignment) bool {
 	live := slices.Sorted(maps.Keys(m.seen))
 	mine := share(m.g.cfg.Worker, live, m.g.cfg.Lanes)
 	if m.sent && slices.Equal(mine, m.last) {
@@ -201,8 +222,8 @@ func (m *members) publish(ctx context.Context, shares chan<- []int) bool {
 	}
 	m.g.log.Info("lanes of this worker", "lanes", mine, "workers", live)
 	select {
-	case shares <- mine:
-		m.last, m.sent = mine, true
+	case shares <- assignment{lanes: mine, heir: m.heir}:
+		m.last, m.sent, m.heir = mine, true, false
 		return true
 	case <-ctx.Done():
 		return false

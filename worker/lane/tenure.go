@@ -18,10 +18,14 @@ const (
 	// takeOverTimeout bounds the requests of one take-over. An answer that a dying leader
 	// owes does not come.
 	takeOverTimeout = 2 * time.Second
+	// infoTimeout bounds the question how a consumer is. While its leader is being elected
+	// nobody answers, and the question is not kept for the one that wins: shorter means
+	// that a lane goes on sooner, longer that a loaded server has time.
+	infoTimeout = time.Second
 	// pauseLeast and pauseMost bound the pause before a lane that does not answer, or
 	// whose runs break, is tried again.
 	pauseLeast = 50 * time.Millisecond
-	pauseMost  = 2 * time.Second
+	pauseMost  = 500 * time.Millisecond
 )
 
 // tenure is the time that this worker works, or waits to work, one lane.
@@ -241,9 +245,7 @@ func (t *tenure) measure() {
 // stream or its consumer is gone.
 func (t *tenure) lookForConsumer() {
 	t.pause()
-	ctx, cancel := context.WithTimeout(t.work, callTimeout)
-	defer cancel()
-	_, err := t.g.js.Consumer(ctx, stream.Up(t.lane), stream.Consumer)
+	_, err := t.consumer(t.work)
 	if missing(err) {
 		t.lose()
 		t.g.cfg.Missing("consumer of " + stream.Up(t.lane))
@@ -279,7 +281,7 @@ func (t *tenure) settle(ctx context.Context) error {
 	if err := t.feed.open(); err != nil {
 		return err
 	}
-	c, err := t.g.js.Consumer(ctx, stream.Up(t.lane), stream.Consumer)
+	c, err := t.consumer(ctx)
 	if err != nil {
 		return err
 	}
@@ -289,7 +291,7 @@ func (t *tenure) settle(ctx context.Context) error {
 	if t.ledger.rec.Owner != t.me() { // the count is not what it was here
 		t.accused = [2]uint64{}
 	}
-	if err := t.ledger.store(ctx, t.inherit(c.CachedInfo())); err != nil {
+	if err := t.ledger.store(ctx, t.inherit(c)); err != nil {
 		return err
 	}
 	_, err = t.g.js.ResetConsumer(ctx, stream.Up(t.lane), stream.Consumer)
@@ -304,8 +306,8 @@ func (t *tenure) lookForOrphans() {
 	}
 	ctx, cancel := context.WithTimeout(t.work, takeOverTimeout)
 	defer cancel()
-	c, err := t.g.js.Consumer(ctx, stream.Up(t.lane), stream.Consumer)
-	if err != nil || c.CachedInfo().NumAckPending == 0 || pinned(c.CachedInfo()) {
+	c, err := t.consumer(ctx)
+	if err != nil || c.NumAckPending == 0 || pinned(c) {
 		return // the next pull says what is wrong, if anything is
 	}
 	if err := t.settle(ctx); err != nil {
@@ -313,6 +315,17 @@ func (t *tenure) lookForOrphans() {
 		return
 	}
 	t.log.Info("lane had messages of an owner that is gone", "suspects_until", t.ledger.rec.Until)
+}
+
+// consumer asks how the lane's consumer is.
+func (t *tenure) consumer(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, infoTimeout)
+	defer cancel()
+	c, err := t.g.js.Consumer(ctx, stream.Up(t.lane), stream.Consumer)
+	if err != nil {
+		return nil, err
+	}
+	return c.CachedInfo(), nil
 }
 
 func pinned(c *jetstream.ConsumerInfo) bool {
@@ -350,36 +363,4 @@ func (t *tenure) inherit(c *jetstream.ConsumerInfo) record {
 		next = next.acquitted()
 	}
 	return next
-}
-
-// release hands the lane to whoever asks for it.
-func (t *tenure) release() {
-	t.feed.close()
-	if t.reset == "" || t.g.abort.Err() != nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(t.g.abort, callTimeout)
-	defer cancel()
-	if err := t.g.js.Conn().FlushWithContext(ctx); err != nil { // the acks before the reset
-		t.log.Warn("lane was not released, it is free when its pin ends", "error", err)
-		return
-	}
-	rec := t.ledger.rec
-	rec.Clean = true
-	err := t.ledger.store(ctx, rec)
-	if errors.Is(err, errReplaced) {
-		return
-	}
-	if err == nil { // what was fetched and not worked is the successor's at once
-		_, err = t.g.js.ResetConsumer(ctx, stream.Up(t.lane), stream.Consumer)
-	}
-	if err == nil {
-		var s jetstream.Stream
-		if s, err = t.g.js.Stream(ctx, stream.Up(t.lane)); err == nil {
-			err = s.UnpinConsumer(ctx, stream.Consumer, stream.Group)
-		}
-	}
-	if err != nil {
-		t.log.Warn("lane was not released, it is free when its pin ends", "error", err)
-	}
 }

@@ -41,7 +41,7 @@ func (m *model) checkPoison(p letter, found map[int32]int32) {
 	if e.is(fKill) {
 		limit = int64(m.limits.KillerDead)
 	}
-	due := min(m.calm(e.t, limit), e.t+2*int64(m.limits.Service)) + limit
+	due := min(m.counts(e.t, limit), e.t+2*int64(m.limits.Service)) + limit
 	at, ok := found[p.cid]
 	switch {
 	case ok && m.entries[at].t <= due:
@@ -62,11 +62,11 @@ func (m *model) wipedBetween(at int32, due int64) bool {
 	return false
 }
 
-// calm is when a limit that began at t begins to count: not before service is due to be
+// counts is when a limit that began at t begins to count: not before service is due to be
 // back after any fault that is at work at a time within the limit. A fault that does not
 // come back by itself (kill) ends when it is healed, or at once when no heal is on record;
 // any other that is never healed is left out, and reported as such.
-func (m *model) calm(t, limit int64) int64 {
+func (m *model) counts(t, limit int64) int64 {
 	from := t
 	for i := range m.faults { // in order: each may put the limit off, and so bring the next one into it
 		f := &m.faults[i]

@@ -92,7 +92,7 @@ func TestWhenALimitBeginsToCount(t *testing.T) {
 		{"a kill that nobody heals", []history.Record{breaks(1, 105, true)}, 120},
 	} {
 		m := judged(c.recs, DefaultLimits())
-		if got := m.calm(100*int64(time.Second), 10*int64(time.Second)) / int64(time.Second); got != c.want {
+		if got := m.counts(100*int64(time.Second), 10*int64(time.Second)) / int64(time.Second); got != c.want {
 			t.Errorf("%s: counts from %d s, want %d s", c.name, got, c.want)
 		}
 	}

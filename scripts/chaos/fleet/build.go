@@ -19,10 +19,8 @@ type Binaries struct {
 
 // BuildOptions say how to build. The zero value is what users run, without FerretDB.
 type BuildOptions struct {
-	Race   bool // edge and worker look for data races, at several times the cost
-	Ferret bool // build FerretDB as well
-	// Overlays are files for go build -overlay, which replace source files. "": none.
-	EdgeOverlay, WorkerOverlay string
+	Ferret        bool   // build FerretDB as well
+	WorkerOverlay string // a file for go build -overlay, which replaces source files; "": none
 }
 
 // Build compiles the programs into dir; root is the repository's folder. A mongod is
@@ -37,20 +35,19 @@ func Build(ctx context.Context, root, dir string, o BuildOptions) (Binaries, err
 		path    *string
 		name    string
 		pkg     string
-		race    bool
 		overlay string
 		skip    bool
 	}{
-		{&b.Edge, "edge", "github.com/wirepost/wirepost/edge/cmd/edge", o.Race, o.EdgeOverlay, false},
-		{&b.Worker, "worker", "github.com/wirepost/wirepost/worker/cmd/worker", o.Race, o.WorkerOverlay, false},
-		{&b.NATS, "nats-server", "github.com/nats-io/nats-server/v2", false, "", false},
-		{&b.Ferret, "ferret", "github.com/wirepost/wirepost/scripts/chaos/fleet/ferret", false, "", !o.Ferret},
+		{&b.Edge, "edge", "github.com/wirepost/wirepost/edge/cmd/edge", "", false},
+		{&b.Worker, "worker", "github.com/wirepost/wirepost/worker/cmd/worker", o.WorkerOverlay, false},
+		{&b.NATS, "nats-server", "github.com/nats-io/nats-server/v2", "", false},
+		{&b.Ferret, "ferret", "github.com/wirepost/wirepost/scripts/chaos/fleet/ferret", "", !o.Ferret},
 	} {
 		if p.skip {
 			continue
 		}
 		*p.path = filepath.Join(dir, p.name)
-		if err := build(ctx, filepath.Join(root, "scripts"), *p.path, p.pkg, p.race, p.overlay); err != nil {
+		if err := build(ctx, filepath.Join(root, "scripts"), *p.path, p.pkg, p.overlay); err != nil {
 			return Binaries{}, err
 		}
 	}
@@ -61,11 +58,8 @@ func Build(ctx context.Context, root, dir string, o BuildOptions) (Binaries, err
 	return b, nil
 }
 
-func build(ctx context.Context, folder, path, pkg string, race bool, overlay string) error {
+func build(ctx context.Context, folder, path, pkg, overlay string) error {
 	args := []string{"build", "-buildvcs=false", "-o", path}
-	if race {
-		args = append(args, "-race")
-	}
 	if overlay != "" {
 		file, err := filepath.Abs(overlay)
 		if err != nil {

@@ -29,9 +29,6 @@ func (l *Link) Slow(latency, jitter time.Duration) {
 	l.set(func(c *condition) { c.latency, c.jitter = latency, jitter })
 }
 
-// Reset closes all connections. What was on the way is lost.
-func (l *Link) Reset() { l.set(func(c *condition) { c.age++ }) }
-
 // Restore ends a cut and a delay. Connections that lived through a cut are closed, for
 // bytes of theirs are gone.
 func (l *Link) Restore() {
@@ -40,14 +37,6 @@ func (l *Link) Restore() {
 			c.age++
 		}
 		c.cut, c.latency, c.jitter = false, 0, 0
-	})
-}
-
-// Troubled reports whether the link is cut or slow.
-func (l *Link) Troubled() bool {
-	return slices.ContainsFunc(l.ways, func(p *proxy) bool {
-		c := p.lines[0].get()
-		return c.cut || c.latency > 0
 	})
 }
 
@@ -82,9 +71,6 @@ func (f *Fleet) Link(a, b *Process) *Link {
 func (f *Fleet) LinksOf(p *Process) []*Link {
 	return slices.DeleteFunc(f.Links(), func(l *Link) bool { return l.A != p && l.B != p })
 }
-
-// Route returns the link between two nats-servers.
-func (f *Fleet) Route(i, j int) *Link { return f.Link(f.nodes[i], f.nodes[j]) }
 
 // RestoreAll restores every link.
 func (f *Fleet) RestoreAll() {

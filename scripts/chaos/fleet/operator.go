@@ -73,7 +73,7 @@ func (f *Fleet) StreamNames(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// DeleteStream is what an operator does by mistake, as the next three are.
+// DeleteStream is what an operator does by mistake, as the next is.
 func (f *Fleet) DeleteStream(ctx context.Context, name string) error {
 	return f.js.DeleteStream(ctx, name)
 }
@@ -81,20 +81,6 @@ func (f *Fleet) DeleteStream(ctx context.Context, name string) error {
 // DeleteConsumer deletes a consumer of a stream.
 func (f *Fleet) DeleteConsumer(ctx context.Context, stream, consumer string) error {
 	return f.js.DeleteConsumer(ctx, stream, consumer)
-}
-
-// DeleteBucket deletes a key-value bucket.
-func (f *Fleet) DeleteBucket(ctx context.Context, bucket string) error {
-	return f.js.DeleteKeyValue(ctx, bucket)
-}
-
-// Purge deletes all messages of a stream.
-func (f *Fleet) Purge(ctx context.Context, name string) error {
-	s, err := f.js.Stream(ctx, name)
-	if err != nil {
-		return err
-	}
-	return s.Purge(ctx)
 }
 
 // Lag returns how many messages wait in all lanes of the uplink. A lane that is missing
@@ -120,20 +106,6 @@ func (f *Fleet) waiting(ctx context.Context, name string) (uint64, error) {
 		return 0, err
 	}
 	return s.CachedInfo().State.Msgs, nil
-}
-
-// errLag is returned while messages wait.
-var errLag = errors.New("messages wait")
-
-// AwaitIdle returns when no message waits in any lane.
-func (f *Fleet) AwaitIdle(ctx context.Context) error {
-	return poll(ctx, "the lanes are empty", func(context.Context) error {
-		lag, err := f.Lag(ctx)
-		if err == nil && lag > 0 {
-			err = fmt.Errorf("%w: %d", errLag, lag)
-		}
-		return err
-	})
 }
 
 // DeadMessage is an uplink message that no worker will ever do.

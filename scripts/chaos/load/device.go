@@ -69,7 +69,7 @@ func (l *Load) newDevice(index int, name string) *device {
 	if l.o.Place != nil {
 		urls = l.o.Place(index, urls)
 	}
-	d.opts = client.Options{URLs: urls, User: user, DeviceID: name, FromStart: true, MaxBackoff: l.o.MaxBackoff, AckTimeout: l.o.AckTimeout,
+	d.opts = client.Options{URLs: urls, User: user, DeviceID: name, FromStart: true,
 		NetDial: d.dial, Token: func(context.Context) (string, error) { return l.o.Token(user) }}
 	return d
 }

@@ -24,14 +24,10 @@ type Options struct {
 	Second int     // of them have a second device
 	Late   int     // of them have a third that has no state: it begins with what comes next
 	Slow   int     // of them have a fourth that Flood can tell not to read
-	Peers  int     // to how many others a user talks; 0: 6
 	Rate   float64 // sends a second, over all; 0: only what is directed
 	Again  float64 // part of the sends that is repeated after the ack, and half as many with another body; 0: a hundredth
-	Window int     // sends of a device that wait at most; 0: 100
 
 	Disturb time.Duration // the mean time between two disturbances of one device (a cut, a restart, a crash); 0: none
-
-	AckTimeout, MaxBackoff time.Duration // of the clients; 0: theirs
 }
 
 // Load is the clients of one run.
@@ -53,12 +49,6 @@ type Load struct {
 
 // New returns the clients; Start lets them begin.
 func New(o Options) *Load {
-	if o.Peers == 0 {
-		o.Peers = 6
-	}
-	if o.Window == 0 {
-		o.Window = 100
-	}
 	if o.Again == 0 {
 		o.Again = partAgain
 	}

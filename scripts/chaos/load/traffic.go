@@ -19,6 +19,11 @@ const (
 	burst     = 12
 )
 
+const (
+	peers  = 6   // to so many others a user talks at most
+	window = 100 // sends of a device that wait, at most
+)
+
 // keepSending is the sender of a device: an open loop with random pauses, as long as its
 // window has room.
 func (l *Load) keepSending(d *device, rate float64) {
@@ -67,13 +72,13 @@ func (l *Load) send(d *device, in intent) bool {
 
 // awaitRoom waits until the device's window has room; false: it is over.
 func (l *Load) awaitRoom(d *device) bool {
-	return d.await(l.ctx, func() bool { return len(d.open) < l.o.Window }) == nil
+	return d.await(l.ctx, func() bool { return len(d.open) < window }) == nil
 }
 
 // newSend is a new message of a device to one of its user's peers, the first of them more
 // often than the others.
 func (l *Load) newSend(d *device, n int) intent {
-	k := min(l.o.Peers, len(l.users)-1)
+	k := min(peers, len(l.users)-1)
 	hop := 1 + min(d.rng.IntN(k), d.rng.IntN(k))
 	if d.rng.IntN(2) == 0 {
 		hop = len(l.users) - hop

@@ -2,6 +2,7 @@
 package lane_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -54,10 +55,13 @@ func newSystem(t *testing.T, layout streams.Layout) *system {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	t.Cleanup(cancel)
-	layout.Shards, layout.PinnedTTL, layout.LeaseTTL = 1, ttl, ttl
+	layout.Shards, layout.PinnedTTL, layout.LeaseTTL = 1, cmp.Or(layout.PinnedTTL, ttl), cmp.Or(layout.LeaseTTL, ttl)
 	s := &system{t: t, server: servers.NATS(t), layout: layout, ctx: ctx,
 		log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))}
-	s.js = s.connect(s.server.URL())
+	var err error
+	if s.js, err = jetstream.New(s.server.Conn(t)); err != nil {
+		t.Fatal(err)
+	}
 	if err := streams.Ensure(ctx, s.js, layout); err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +98,7 @@ func (s *system) start(name string, business lane.Business, change ...func(*lane
 
 func (s *system) startOn(js jetstream.JetStream, name string, business lane.Business, change ...func(*lane.Config)) *worker {
 	s.t.Helper()
-	cfg := lane.Config{Worker: name, Lanes: s.layout.Lanes, PinnedTTL: ttl, LeaseTTL: ttl}
+	cfg := lane.Config{Worker: name, Lanes: s.layout.Lanes, PinnedTTL: s.layout.PinnedTTL, LeaseTTL: s.layout.LeaseTTL}
 	for _, c := range change {
 		c(&cfg)
 	}

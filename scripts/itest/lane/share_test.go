@@ -118,3 +118,26 @@ func TestBytesInMemoryAreBounded(t *testing.T) {
 		t.Errorf("%d frames stored, want %d", n, frames)
 	}
 }
+
+// A worker that died and comes back under its name has its lanes again at once: it does
+// not wait until the pins that it left behind are over, nor its own lease.
+func TestComesBackUnderItsName(t *testing.T) {
+	const long = 50 * time.Second // of a pin and a lease: the test would end before
+	s := newSystem(t, streams.Layout{Lanes: 2, PinnedTTL: long, LeaseTTL: long})
+	st := newStore()
+	p := s.sender(users(2)...)
+	w := s.start("w", &business{st: st})
+	p.send(20)
+	st.await(s, p.total())
+	w.Abort()
+	<-w.done
+	s.start("w", &business{st: st})
+	p.send(20)
+	began := time.Now()
+	st.await(s, p.total())
+	if d := time.Since(began); d > long/2 {
+		t.Errorf("back after %v", d)
+	}
+	s.emptied()
+	st.check(t, p.total())
+}
