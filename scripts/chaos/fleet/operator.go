@@ -60,6 +60,48 @@ func (f *Fleet) StreamLeader(ctx context.Context, name string) (leader *Process,
 	return leader, err
 }
 
+// Relieve moves what a node leads, streams and their durable consumers, to a successor.
+func (f *Fleet) Relieve(ctx context.Context, node, successor *Process) error {
+	names, err := f.StreamNames(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		err := poll(ctx, node.Name+" leads nothing of "+name, func(ctx context.Context) error {
+			s, err := f.js.Stream(ctx, name)
+			if err != nil {
+				return err
+			}
+			if c := s.CachedInfo().Cluster; c != nil && c.Leader == node.Name {
+				return f.stepDown(ctx, "STREAM.LEADER.STEPDOWN."+name, successor)
+			}
+			consumers := s.ListConsumers(ctx)
+			for i := range consumers.Info() {
+				if i.Config.Durable != "" && i.Cluster != nil && i.Cluster.Leader == node.Name {
+					return f.stepDown(ctx, "CONSUMER.LEADER.STEPDOWN."+name+"."+i.Name, successor)
+				}
+			}
+			return consumers.Err()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stepDown asks a leader to go, and returns errSteppedDown when it does.
+func (f *Fleet) stepDown(ctx context.Context, what string, successor *Process) error {
+	body := `{"placement":{"preferred":"` + successor.Name + `"}}`
+	if _, err := f.nc.RequestWithContext(ctx, jetstream.DefaultAPIPrefix+what, []byte(body)); err != nil {
+		return err
+	}
+	return errSteppedDown
+}
+
+// errSteppedDown: there is a successor soon.
+var errSteppedDown = errors.New("leader steps down")
+
 // StreamNames returns the names of all streams; that of a bucket begins with KV_.
 func (f *Fleet) StreamNames(ctx context.Context) ([]string, error) {
 	var names []string

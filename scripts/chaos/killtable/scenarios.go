@@ -296,48 +296,87 @@ var ownerWakes = &scenario{
 }
 
 // lateReplica: the receivers' edge knows one NATS server, which hears and tells everything
-// late, and messages come around logins; each is the only one of its conversation, so that
-// nothing repairs it.
+// late; each receiver logs in once, while the only message for it comes, so that nothing
+// repairs what is missed. A login asks any replica: in one of three cases that of the late
+// server. One login at a time in each shard: those of a crowd are answered together.
 var lateReplica = &scenario{
 	name: "logins at a late replica",
 	spec: clustered(small(2, 1), "SWEEP_INTERVAL=10m"),
-	users: load.Options{Users: 40, Place: func(i int, urls []string) []string {
-		if i < 20 {
+	users: load.Options{Users: 140, Place: func(i int, urls []string) []string {
+		if i < lateSenders {
 			return urls[1:]
 		}
 		return urls[:1]
 	}},
 	shows: map[string][]check.Rule{"no-marker": {check.Channel}},
 	play: func(ctx context.Context, t *trial.Trial) error {
-		users, nodes, edge := t.L.Users(), t.F.Nodes(), t.F.Edges()[0]
-		senders, receivers := users[:20], users[20:]
-		for _, n := range nodes[:2] {
-			t.F.Link(edge, n).Cut()
-		}
-		edge.Kill()                                                                                      // so that none of its connections is where it was
-		err := steps(edge.Start, func() error { return t.F.AwaitReady(ctx) }, waits(ctx, 5*time.Second)) // the receivers are back
-		if err != nil {
+		nodes := t.F.Nodes()
+		late, routes := nodes[2], []*fleet.Link{t.F.Link(nodes[2], nodes[0]), t.F.Link(nodes[2], nodes[1])}
+		if err := lateServerOnly(ctx, t.F, t.F.Edges()[0], late); err != nil {
 			return err
 		}
-		for _, n := range nodes[:2] {
-			t.F.Link(nodes[2], n).Slow(250*ms, 0)
+		if err := trial.Pause(ctx, 5*time.Second); err != nil { // all clients are back
+			return err
 		}
-		for i := range 4 {
-			for j, to := range receivers {
-				t.L.Cut(to)
-				if err := t.L.Send(ctx, senders[(i+j)%len(senders)], to, 1); err != nil {
+		for _, l := range routes {
+			l.Slow(120*ms, 0)
+		}
+		senders, receivers := t.L.Users()[:lateSenders], byShard(t.L.Users()[lateSenders:])
+		for ; len(receivers) > 0; receivers = receivers[1:] {
+			t.L.Cut(receivers[0]...)
+			for i, to := range receivers[0] {
+				err := steps(waits(ctx, 40*ms), func() error { return t.L.Send(ctx, senders[(len(receivers)+i)%lateSenders], to, 1) })
+				if err != nil {
 					return err
 				}
 			}
-			if err := trial.Pause(ctx, 2*time.Second); err != nil {
+			if err := trial.Pause(ctx, 500*ms); err != nil {
 				return err
 			}
 		}
-		for _, n := range nodes[:2] { // the cuts stay: an edge that connects anew looks for what it missed
-			t.F.Link(nodes[2], n).Restore()
+		for _, l := range routes { // the cuts stay: an edge that connects anew looks for what it missed
+			l.Restore()
 		}
 		return t.L.AwaitOlder(ctx, time.Now())
 	},
+}
+
+const lateSenders = 20
+
+// lateServerOnly lets one edge talk to the late server alone, and nobody else: what does
+// not come from this edge is as quick as ever. Everybody begins anew, so that none of their
+// connections is where it was.
+func lateServerOnly(ctx context.Context, f *fleet.Fleet, edge, late *fleet.Process) error {
+	if err := f.Relieve(ctx, late, f.Nodes()[0]); err != nil {
+		return err
+	}
+	all := append(f.Edges(), f.Workers()...)
+	for _, p := range all {
+		for _, n := range f.Nodes() {
+			if (p == edge) != (n == late) {
+				f.Link(p, n).Cut()
+			}
+		}
+	}
+	fleet.KillAll(all)
+	if err := fleet.StartAll(all); err != nil {
+		return err
+	}
+	return f.AwaitReady(ctx)
+}
+
+// byShard returns the users in groups of which each has one user of a shard at most.
+func byShard(users []string) (groups [][]string) {
+	n := map[int]int{}
+	for _, u := range users {
+		i := n[shardOf(u)]
+		n[shardOf(u)]++
+		if i == len(groups) {
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], u)
+	}
+	return groups
 }
 
 // edgeCutOff: the receivers' edge loses NATS for a while, and nothing follows what came
