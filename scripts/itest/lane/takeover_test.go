@@ -242,7 +242,8 @@ func TestWhatADeathLeavesIsWorkedInCrowds(t *testing.T) {
 		}
 		return c.CachedInfo().NumAckPending
 	}
-	eventually(s, "300 are in flight", func() bool { return pending() >= 300 })
+	// The batch at work may be a single message, the first; what is held is a whole batch.
+	eventually(s, "250 are in flight", func() bool { return pending() >= 250 })
 	w1.Abort()
 	b := &business{st: newStore()}
 	s.start("w2", b)
