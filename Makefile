@@ -5,6 +5,9 @@ COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/wirepost/wirepost/shared/process.version=$(VERSION) -X github.com/wirepost/wirepost/shared/process.commit=$(COMMIT)
 MONGOD  := .cache/mongod/fiftyone/db/bin/mongod
 PIP     := $(shell command -v pip3 || command -v pip || echo python3 -m pip)
+# The Autobahn suite is installed, unless another command runs it.
+WSTEST  ?= .cache/autobahn/env/bin/wstest
+WSTEST_NEEDS = $(filter .cache/autobahn/%,$(WSTEST))
 # Packages of scripts run one after the other: each boots servers of its own.
 TESTFLAGS ?= -count=1
 each = for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)) || exit 1; done
@@ -80,6 +83,17 @@ have-mongod:
 .PHONY: model
 model: ## check the model of the send, ack and take-over protocol (needs spin and a C compiler)
 	@scripts/chaos/model/check.sh
+
+.PHONY: autobahn
+autobahn: $(WSTEST_NEEDS) ## run the Autobahn test suite against the edge's rooms: some 5 minutes (needs Python 2.7; ARGS="-write docs/conformance.md")
+	@go run -buildvcs=false ./scripts/conformance/autobahn -wstest "$(WSTEST)" -commit $(COMMIT) $(ARGS)
+
+.cache/autobahn/env/bin/wstest:
+	scripts/conformance/autobahn/install.sh .cache/autobahn
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target, one after the other (FUZZTIME=1m each, FUZZ=name of one)
+	@scripts/fuzz.sh "$(or $(FUZZTIME),1m)" "$(FUZZ)"
 
 .PHONY: bench
 bench: ## run every benchmark
