@@ -30,8 +30,8 @@ func (e *echoInside) posted(c *Conn, _ *message)   { (<-e.run)(c) }
 func echoOnLoop(t *testing.T, n int, f func(*Conn)) []byte {
 	t.Helper()
 	above := &echoInside{run: make(chan func(*Conn), 1), conn: make(chan *Conn, 1)}
-	above.lim = bounds{maxMessage: 16 << 20, maxFragments: 1 << 16}
-	cfg := Config{Rules: handshake.Rules{Prefix: "/ws"}, Loops: 1, Limits: Limits{Frame: 16 << 20, Fragments: 1 << 16}}
+	above.lim = bounds{maxMessage: 16 << 20, maxFragments: 1<<16 + 1}
+	cfg := Config{Rules: handshake.Rules{Prefix: "/ws"}, Loops: 1, Limits: Limits{Frame: 16 << 20, Fragments: 1<<16 + 1}}
 	cfg.setDefaults()
 	s, err := newServer(cfg, Deps{Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()}, func(*Server) layer { return above })
 	if err != nil {
@@ -95,10 +95,13 @@ func byteByByte(t *testing.T, op ws.OpCode, pattern string, size, part int) {
 		if at > 0 {
 			first = byte(ws.OpContinuation)
 		}
-		if at+part >= size {
+		if part >= size {
 			first |= 0x80
 		}
 		stream = append(stream, masked(first, text[at:min(at+part, size)])...)
+	}
+	if part < size {
+		stream = append(stream, masked(0x80|byte(ws.OpContinuation), "")...) // as the suite does
 	}
 	head := len(appendHead(nil, op, size))
 	got := echoOnLoop(t, head+size, func(c *Conn) {

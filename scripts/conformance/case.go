@@ -89,15 +89,19 @@ func closeFrame(code ws.StatusCode, reason string) []byte {
 	return frame(last|opClose, string(binary.BigEndian.AppendUint16(nil, uint16(code)))+reason)
 }
 
-// inFragments cuts a message into frames of size bytes of payload.
+// inFragments cuts a message into frames of size bytes of payload. Like the suite it
+// ends with an empty frame where the last one is full.
 func inFragments(op byte, payload string, size int) []byte {
+	if size >= len(payload) {
+		return frame(last|op, payload)
+	}
 	b := make([]byte, 0, len(payload)+14*(len(payload)/size+1))
 	for at := 0; ; at += size {
 		first := op
 		if at > 0 {
 			first = opCont
 		}
-		if at+size >= len(payload) {
+		if at+size > len(payload) {
 			return append(b, frame(last|first, payload[at:])...)
 		}
 		b = append(b, frame(more|first, payload[at:at+size])...)

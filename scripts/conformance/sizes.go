@@ -10,7 +10,7 @@ import (
 // LargestMessage and MostFragments are what the cases need of a server's limits.
 const (
 	LargestMessage = 16 << 20
-	MostFragments  = 4 << 20 / 64
+	MostFragments  = 4<<20/64 + 1
 )
 
 // repeated returns n bytes of a pattern.
