@@ -85,7 +85,7 @@ model: ## check the model of the send, ack and take-over protocol (needs spin an
 	@scripts/chaos/model/check.sh
 
 .PHONY: autobahn
-autobahn: $(WSTEST_NEEDS) ## run the Autobahn test suite against the edge's rooms: some 5 minutes (needs Python 2.7; ARGS="-write docs/conformance.md")
+autobahn: $(WSTEST_NEEDS) ## run the Autobahn test suite against the edge's rooms (needs Python 2.7; ARGS="-write docs/conformance.md")
 	@go run -buildvcs=false ./scripts/conformance/autobahn -wstest "$(WSTEST)" -commit $(COMMIT) $(ARGS)
 
 .cache/autobahn/env/bin/wstest:
