@@ -1,5 +1,5 @@
 # Every target visits every module. make help lists them.
-MODULES := shared edge worker scripts
+MODULES := shared edge worker scripts scripts/bench
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/wirepost/wirepost/shared/process.version=$(VERSION) -X github.com/wirepost/wirepost/shared/process.commit=$(COMMIT)
@@ -7,7 +7,9 @@ MONGOD  := .cache/mongod/fiftyone/db/bin/mongod
 PIP     := $(shell command -v pip3 || command -v pip || echo python3 -m pip)
 # Packages of scripts run one after the other: each boots servers of its own.
 TESTFLAGS ?= -count=1
-each = for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)) || exit 1; done
+# scripts/bench stands outside of the workspace: what it compares with would lift our versions.
+each = for m in $(MODULES); do echo "== $$m: $(1)"; \
+	(cd $$m && case $$m in scripts/bench) export GOWORK=off;; esac && $(1)) || exit 1; done
 
 .DEFAULT_GOAL := help
 
@@ -25,7 +27,7 @@ run: ## start the whole system in one process and print the address of the demo 
 test: ## run every test (the MongoDB half needs make mongod, a mongod on PATH, or MONGODB_URI)
 	@echo "building: with empty caches this takes some minutes"
 	@cd scripts && ./build.sh -buildvcs=false ./...
-	@$(call each,go test $(TESTFLAGS) -p $$([ $$m = scripts ] && echo 1 || echo 2) ./...)
+	@$(call each,go test $(TESTFLAGS) -p $$([ $${m%%/*} = scripts ] && echo 1 || echo 2) ./...)
 
 .PHONY: build
 build: ## bin/edge and bin/worker, as they are shipped
@@ -41,11 +43,11 @@ vet: ## go vet
 .PHONY: lint
 lint: ## staticcheck and gofmt
 	@$(call each,go tool staticcheck ./...)
-	@files=$$(gofmt -l $(MODULES)); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
+	@files=$$(gofmt -l shared edge worker scripts); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
 
 .PHONY: race
 race: ## every test under the race detector (needs a C compiler)
-	@$(call each,go test -race $(TESTFLAGS) -p $$([ $$m = scripts ] && echo 1 || echo 2) ./...)
+	@$(call each,go test -race $(TESTFLAGS) -p $$([ $${m%%/*} = scripts ] && echo 1 || echo 2) ./...)
 
 .PHONY: deps
 deps: ## write edge/deps.txt and worker/deps.txt anew
@@ -82,7 +84,13 @@ model: ## check the model of the send, ack and take-over protocol (needs spin an
 	@scripts/chaos/model/check.sh
 
 .PHONY: bench
-bench: ## run every benchmark
+bench: build have-mongod ## measure wirepost beside other servers and the machine's floors: some 10 minutes (ARGS="-quick -only echo")
+	@cd scripts && GOWORK=off go build -buildvcs=false -o ../bin/nats-server github.com/nats-io/nats-server/v2
+	@cd scripts/bench && GOWORK=off go build -buildvcs=false -trimpath -o ../../bin/bench .
+	@bin/bench -mongod "$$(command -v mongod || echo $(MONGOD))" $(ARGS)
+
+.PHONY: microbench
+microbench: ## run the benchmarks of each room (go test -bench)
 	@$(call each,go test -run '^$$' -bench . -benchmem ./...)
 
 .PHONY: bench-idle
