@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,7 +21,7 @@ type watcher interface {
 
 // loop is the barest use of epoll: level-triggered, one listener and one goroutine each,
 // the kernel spreads the connections. It polls while there is work and waits when there
-// is none.
+// is none. What cannot wait is a raw system call, of which Go's scheduler hears nothing.
 type loop struct {
 	epfd, lisfd int
 	w           watcher
@@ -87,17 +88,16 @@ func (l *loop) watch(fd int) error {
 
 func (l *loop) run() error {
 	events := make([]unix.EpollEvent, 256)
-	wait := -1
 	for {
-		n, err := unix.EpollWait(l.epfd, events, wait)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("wait on epoll: %w", err)
+		r, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+		n := int(r)
+		if errno != 0 || n == 0 {
+			var err error
+			if n, err = unix.EpollWait(l.epfd, events, -1); err != nil && !errors.Is(err, unix.EINTR) {
+				return fmt.Errorf("wait on epoll: %w", err)
+			}
 		}
-		if wait = 0; n <= 0 {
-			wait = -1
-			continue
-		}
-		for i := range events[:n] {
+		for i := range events[:max(n, 0)] {
 			if fd := int(events[i].Fd); fd != l.lisfd {
 				l.w.readable(fd)
 			} else if err := l.accept(); err != nil {
@@ -123,4 +123,23 @@ func (l *loop) accept() error {
 		l.w.accepted(fd)
 	}
 	return nil
+}
+
+// read reads once. more is false when the connection is over.
+func read(fd int, b []byte) (n int, more bool) {
+	r, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	switch errno {
+	case 0:
+		return int(r), r > 0
+	case unix.EAGAIN, unix.EINTR: // epoll tells of it again
+		return 0, true
+	}
+	return 0, false
+}
+
+// write writes once, and is content with what the kernel takes: a floor has no buffers.
+func write(fd int, b []byte) {
+	if len(b) > 0 {
+		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	}
 }

@@ -2,7 +2,7 @@ package peer
 
 import (
 	"bytes"
-	"errors"
+	"io"
 	"sync"
 
 	"github.com/gobwas/ws"
@@ -31,19 +31,19 @@ type gobwas struct {
 	all  *sockets
 	open []bool // by descriptor: the handshake is over
 	in   []byte
-	out  []byte
+	r    bytes.Reader // over what is in in
+	out  bytes.Buffer
 	head [ws.MaxHeaderSize]byte
 }
 
 func (g *gobwas) accepted(fd int) { g.open = grown(g.open, fd) }
 
 func (g *gobwas) readable(fd int) {
-	n, err := unix.Read(fd, g.in)
+	n, more := read(fd, g.in)
 	switch {
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
-		return
-	case err != nil || n <= 0:
+	case !more:
 		g.close(fd)
+	case n == 0:
 	case !g.open[fd]:
 		g.open[fd] = true
 		answerHandshake(fd, g.in[:n])
@@ -69,15 +69,16 @@ func (g *gobwas) close(fd int) {
 
 // frames answers each frame in b, and writes once.
 func (g *gobwas) frames(fd int, b []byte) bool {
-	g.out = g.out[:0]
-	for r := bytes.NewReader(b); r.Len() > 0; {
+	g.out.Reset()
+	r := &g.r
+	for r.Reset(b); r.Len() > 0; {
 		h, err := ws.ReadHeaderBuffer(r, g.head[:])
 		if err != nil || h.Length > int64(r.Len()) || !h.Fin {
 			return false
 		}
 		at := len(b) - r.Len()
 		payload := b[at : at+int(h.Length)]
-		_, _ = r.Seek(h.Length, 1)
+		_, _ = r.Seek(h.Length, io.SeekCurrent)
 		if h.Masked {
 			ws.Cipher(payload, h.Mask, 0)
 		}
@@ -94,22 +95,19 @@ func (g *gobwas) frames(fd int, b []byte) bool {
 			return false
 		}
 	}
-	if len(g.out) > 0 {
-		_, _ = unix.Write(fd, g.out)
-	}
+	write(fd, g.out.Bytes())
 	return true
 }
 
 func (g *gobwas) answer(op ws.OpCode, payload []byte) {
-	w := bytes.NewBuffer(g.out)
-	_ = ws.WriteHeaderBuffer(w, ws.Header{Fin: true, OpCode: op, Length: int64(len(payload))}, g.head[:]) // a buffer takes everything
-	g.out = append(w.Bytes(), payload...)
+	_ = ws.WriteHeaderBuffer(&g.out, ws.Header{Fin: true, OpCode: op, Length: int64(len(payload))}, g.head[:]) // a buffer takes everything
+	g.out.Write(payload)
 }
 
 func (s *sockets) write(frame []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for fd := range s.fds {
-		_, _ = unix.Write(fd, frame)
+		write(fd, frame)
 	}
 }

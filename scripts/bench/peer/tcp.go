@@ -2,7 +2,6 @@ package peer
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 
@@ -41,18 +40,17 @@ type tcp struct {
 func (t *tcp) accepted(fd int) { t.open = grown(t.open, fd) }
 
 func (t *tcp) readable(fd int) {
-	n, err := unix.Read(fd, t.buf)
+	n, more := read(fd, t.buf)
 	switch {
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
-		return
-	case err != nil || n <= 0:
+	case !more:
 		t.open[fd] = false
 		_ = unix.Close(fd)
+	case n == 0:
 	case !t.open[fd]: // on loopback a request comes in one piece
 		t.open[fd] = true
 		answerHandshake(fd, t.buf[:n])
 	default:
-		_, _ = unix.Write(fd, t.out[:t.size*(n/maskedSize)])
+		write(fd, t.out[:t.size*(n/maskedSize)])
 	}
 }
 
