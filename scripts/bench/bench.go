@@ -25,26 +25,26 @@ type bench struct {
 
 // spans are how much and how long is measured.
 type spans struct {
-	rounds         int
-	idleFrom       int           // connections at the first measurement of memory
-	idleTo         int           // and at the second: what one process may hold
-	settle         time.Duration // before memory is measured: the garbage of the logins is collected
-	hold           time.Duration // of pings
-	warm           time.Duration // before each measurement of messages
-	span           time.Duration // of messages
-	chat           time.Duration // of stored messages
-	natsMessages   int
-	acceptedSocket int
+	rounds       int
+	idleFrom     int           // connections at the first measurement of memory
+	idleTo       int           // and at the second: what one process may hold
+	settle       time.Duration // before memory is measured: the garbage of the logins is collected
+	hold         time.Duration // of pings
+	warm         time.Duration // before each measurement of messages
+	span         time.Duration // of messages
+	chat         time.Duration // of stored messages
+	natsMessages int
+	accepts      int
 }
 
 func full(rounds int) spans {
 	return spans{rounds: rounds, idleFrom: 2000, idleTo: 15000, settle: 4 * time.Second, hold: 8 * time.Second,
-		warm: 300 * time.Millisecond, span: 2 * time.Second, chat: 8 * time.Second, natsMessages: 200_000, acceptedSocket: 15000}
+		warm: 300 * time.Millisecond, span: 2 * time.Second, chat: 8 * time.Second, natsMessages: 200_000, accepts: 15000}
 }
 
 func short() spans {
 	return spans{rounds: 1, idleFrom: 1000, idleTo: 5000, settle: 2 * time.Second, hold: 3 * time.Second,
-		warm: 200 * time.Millisecond, span: time.Second, chat: 3 * time.Second, natsMessages: 50_000, acceptedSocket: 5000}
+		warm: 200 * time.Millisecond, span: time.Second, chat: 3 * time.Second, natsMessages: 50_000, accepts: 5000}
 }
 
 // table makes a table of the report.

@@ -38,7 +38,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	return &bench{self: self, spans: spans{rounds: 2, idleFrom: 50, idleTo: 200, settle: 10 * time.Millisecond, hold: 100 * time.Millisecond,
-		warm: 50 * time.Millisecond, span: 300 * time.Millisecond, chat: 300 * time.Millisecond, natsMessages: 2000, acceptedSocket: 200}}
+		warm: 50 * time.Millisecond, span: 300 * time.Millisecond, chat: 300 * time.Millisecond, natsMessages: 2000, accepts: 200}}
 }
 
 var peers = []subject{
@@ -173,7 +173,7 @@ func TestEverySuite(t *testing.T) {
 				t.Errorf("%s: %s has %d values of %d rounds", table.Title, r.Name, len(r.Values), b.spans.rounds)
 			}
 		}
-		for _, base := range []string{table.Floor, table.Ours} {
+		for _, base := range []string{table.Floor, table.Ours, table.Whole} {
 			if base != "" && !slices.ContainsFunc(table.Rows, func(r figure.Row) bool { return r.Name == base }) {
 				t.Errorf("%s has no row %q to compare with", table.Title, base)
 			}

@@ -25,7 +25,7 @@ func idle(ctx context.Context, b *bench) error {
 		Note: "Of the server's process; ours with the login, its nats-server apart."})
 	pings := b.table(figure.Table{Title: "CPU of holding connections", Unit: "% of a core", Floor: nameGobwas, Ours: nameEdge,
 		Note: fmt.Sprintf("%d connections, each pings every %v and is answered: WebSocket pings, heartbeats at our edge.", sp.idleTo, pingEvery)})
-	err := b.each(ctx, "idle", []subject{
+	return b.each(ctx, "idle", []subject{
 		{name: nameAccept, kind: peer.TCP, mode: peer.Echo, dialect: gen.Plain},
 		{name: nameGobwas, kind: peer.Gobwas, mode: peer.Echo, dialect: gen.Plain},
 		{name: nameEdge, dialect: gen.Edge},
@@ -33,9 +33,9 @@ func idle(ctx context.Context, b *bench) error {
 		{name: "lxzan/gws", kind: peer.Gws, mode: peer.Echo, dialect: gen.Plain},
 		{name: "gorilla/websocket", kind: peer.Gorilla, mode: peer.Echo, dialect: gen.Plain},
 		{name: "centrifugal/centrifuge", kind: peer.Centrifuge, mode: peer.Echo, dialect: gen.Centrifuge},
-	}, max(sp.idleTo, sp.acceptedSocket), func(s subject, t *target) error {
+	}, max(sp.idleTo, sp.accepts), func(s subject, t *target) error {
 		if s.name == nameAccept {
-			return accepted(t, sp.acceptedSocket, connect, cpu)
+			return accepted(t, sp.accepts, connect, cpu)
 		}
 		if _, err := t.load.Do(gen.Command{Do: gen.Open, N: sp.idleFrom}); err != nil {
 			return err
@@ -62,7 +62,6 @@ func idle(ctx context.Context, b *bench) error {
 		pings.Add(s.name, 100*used[0].Seconds()/span.Seconds())
 		return nil
 	})
-	return err
 }
 
 const nameAccept = "floor: connect + accept4"

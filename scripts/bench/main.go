@@ -85,7 +85,13 @@ func measure(ctx context.Context, args []string) error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	return b.report(args, began, *jsonOut)
+	command := "bench"
+	flags.Visit(func(f *flag.Flag) { // where programs and files lie is not part of it
+		if slices.Contains([]string{"quick", "rounds", "only"}, f.Name) {
+			command += " -" + f.Name + "=" + f.Value.String()
+		}
+	})
+	return b.report(command, began, *jsonOut)
 }
 
 // choose returns the names of the suites that are wanted.
@@ -108,9 +114,8 @@ func choose(only string) ([]string, error) {
 	return wanted, nil
 }
 
-func (b *bench) report(args []string, began time.Time, jsonOut string) error {
-	r := figure.Report{Machine: figure.ThisMachine(), Command: strings.Join(append([]string{"bench"}, args...), " "),
-		Began: began.UTC().Format("2006-01-02 15:04 UTC"), Took: time.Since(began).Round(time.Second).String(),
+func (b *bench) report(command string, began time.Time, jsonOut string) error {
+	r := figure.Report{Machine: figure.ThisMachine(), Command: command, Began: began.UTC().Format("2006-01-02 15:04 UTC"), Took: time.Since(began).Round(time.Second).String(),
 		Rounds: b.spans.rounds, Tables: b.tables}
 	if jsonOut != "" {
 		f, err := os.Create(jsonOut)

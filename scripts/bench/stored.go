@@ -23,10 +23,10 @@ func stored(ctx context.Context, b *bench) error {
 	s := &storing{
 		rate: b.table(figure.Table{Title: "Stored messages, flat out", Unit: "messages/s",
 			Note: fmt.Sprintf("%d users in pairs, %d bytes, one message under way on each connection; each is acknowledged to its sender and seen by its recipient. All processes and the generator share the machine.", chatConns, 128)}),
-		cpu: b.table(figure.Table{Title: "CPU of a stored message, flat out", Unit: "µs", Floor: nameSum,
+		cpu: b.table(figure.Table{Title: "CPU of a stored message, flat out", Unit: "µs", Whole: nameSum,
 			Note: "By process; the generator is not in the sum."}),
 		half:    b.table(figure.Table{Title: "Stored messages at half of that rate: latency to the acknowledgement", Unit: "ms", Note: "From the intended time of a message."}),
-		halfCPU: b.table(figure.Table{Title: "CPU of a stored message at half of that rate", Unit: "µs", Floor: nameSum}),
+		halfCPU: b.table(figure.Table{Title: "CPU of a stored message at half of that rate", Unit: "µs", Whole: nameSum}),
 	}
 	for round := range b.spans.rounds {
 		fmt.Fprintf(os.Stderr, "stored, round %d of %d\n", round+1, b.spans.rounds)

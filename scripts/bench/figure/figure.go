@@ -21,6 +21,7 @@ type Table struct {
 	Note  string // how to read it; may be empty
 	Floor string // name of the row that ratios are taken to; "": none
 	Ours  string // name of the row of this project; "": none
+	Whole string // name of the row that is the sum of others, which have a share of it; "": none
 	Rows  []Row
 }
 
@@ -72,7 +73,7 @@ func (t *Table) Markdown(w io.Writer) error {
 	}
 	head, rule := []string{"", t.Unit, "lowest – highest"}, []string{"---", "---:", "---:"}
 	var bases []float64
-	for _, base := range []struct{ name, label string }{{t.Floor, "÷ floor"}, {t.Ours, "÷ ours"}} {
+	for _, base := range []struct{ name, label string }{{t.Floor, "÷ floor"}, {t.Ours, "÷ ours"}, {t.Whole, "share"}} {
 		if base.name != "" {
 			head, rule = append(head, base.label), append(rule, "---:")
 			bases = append(bases, t.row(base.name).Median())

@@ -58,6 +58,19 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
+func TestShare(t *testing.T) {
+	tab := figure.Table{Unit: "µs", Whole: "sum"}
+	tab.Add("a", 1)
+	tab.Add("sum", 4)
+	var b strings.Builder
+	if err := tab.Markdown(&b); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.String(), "| share |") || !strings.Contains(b.String(), "| a | 1.00 | 1.00 – 1.00 | 0.25 |") {
+		t.Errorf("got\n%s", b.String())
+	}
+}
+
 func TestJSONHoldsEveryValue(t *testing.T) {
 	r := figure.Report{Machine: figure.ThisMachine(), Tables: []*figure.Table{{Title: "x", Rows: []figure.Row{{Name: "a", Values: []float64{1, 2, 3}}}}}}
 	var b strings.Builder
