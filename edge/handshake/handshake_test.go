@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -203,7 +204,6 @@ func TestAnswersCarryTheirHeaders(t *testing.T) {
 		status       int
 		header, want string
 	}{
-		{handshake.RefuseOverload, 503, "Retry-After", "5"},
 		{handshake.RefuseDraining, 503, "Retry-After", "1"},
 		{handshake.RefuseTimeout, 408, "Connection", "close"},
 		{refusal(t, "post"), 405, "Allow", "GET"},
@@ -221,6 +221,33 @@ func TestAnswersCarryTheirHeaders(t *testing.T) {
 		}
 		if answer.StatusCode != c.status || got != c.want {
 			t.Errorf("%d %s: %q, want %d %q", answer.StatusCode, c.header, got, c.status, c.want)
+		}
+	}
+}
+
+// Who is refused together does not come back together.
+func TestRetryAfterIsSpread(t *testing.T) {
+	for _, c := range []struct {
+		r    *handshake.Refusal
+		most int
+	}{{handshake.RefuseConnections, 10}, {handshake.RefuseArriving, 5}, {handshake.RefuseMemory, 10}} {
+		seen := map[int]int{}
+		for range 1000 {
+			answer, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(c.r.Append(nil))), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = answer.Body.Close()
+			n, err := strconv.Atoi(answer.Header.Get("Retry-After"))
+			if err != nil || n < 1 || n > c.most || answer.StatusCode != 503 {
+				t.Fatalf("%s: %d, Retry-After %q", c.r.Reason, answer.StatusCode, answer.Header.Get("Retry-After"))
+			}
+			seen[n]++
+		}
+		for n := 1; n <= c.most; n++ { // 0 of 1000 at one in ten: a chance of 10^-46
+			if seen[n] == 0 {
+				t.Errorf("%s: nobody comes back after %d s: %v", c.r.Reason, n, seen)
+			}
 		}
 	}
 }

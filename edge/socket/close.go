@@ -35,6 +35,8 @@ func (c *Conn) deafen() {
 // over records why the connection ends and takes it out of the layer above.
 func (c *Conn) over(end End) {
 	c.end = end
+	c.arrived()
+	c.unlimit()
 	c.state, c.deadline = stClosing, c.k.now().after(c.k.srv.cfg.Times.Close)
 	c.k.srv.metrics.closed[end].Inc()
 	c.k.layer.ended(c)

@@ -22,7 +22,7 @@ func NewEcho(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Server, 
 	})
 }
 
-func (e *echo) opened(c *Conn, _ string)                { c.state = stOpen }
+func (e *echo) opened(c *Conn, _ string)                { c.state = stOpen; c.arrived() }
 func (e *echo) message(c *Conn, op ws.OpCode, b []byte) { c.send(op, b) }
 func (e *echo) bounds(*Conn) bounds                     { return e.lim }
 func (e *echo) check(*Conn, stamp)                      {}

@@ -94,6 +94,7 @@ var doors = []struct {
 	{"edge/downlink", []string{root + "edge/uplink", root + "edge/socket", gobwas}, "up and down are two stations"},
 	{"edge/users", []string{nats, gobwas}, "a table"},
 	{"edge/handshake", []string{nats}, "a parser"},
+	{"edge/memory", []string{nats, gobwas, root + "shared", root + "edge/socket"}, "it knows the runtime alone"},
 	{"edge/auth", []string{nats, gobwas}, "it knows tokens alone"},
 	{"worker/messaging", []string{nats, mongo}, "the business knows neither the carrier nor the store"},
 	{"worker/mongostore", []string{nats, root + "worker/lane", root + "worker/delivery"}, "the store knows no carrier"},
