@@ -100,9 +100,9 @@ type Sockets struct {
 	// core. Ten seconds' worth may come at once, such as an outbox after a reconnect. What is
 	// beyond waits unread. Higher lets one client take more of the system. Zero: no bound.
 	FrameRate int `env:"FRAME_RATE" envDefault:"50"`
-	// ByteRate is the same for bytes: two of the largest messages a second, by default.
-	// A message of MaxFrame must fit into 10 seconds of it.
-	ByteRate int `env:"BYTE_RATE" envDefault:"262144"`
+	// ByteRate is the same for bytes: as many frames of 1.3 KiB, by default, and ten of the
+	// largest messages at once. A message of MaxFrame must fit into 10 seconds of it.
+	ByteRate int `env:"BYTE_RATE" envDefault:"65536"`
 	// DrainRate is how many sockets are closed a second when the edge stops. The grace
 	// period must be longer than DrainNotice + sockets ÷ DrainRate + 50 s. Faster means
 	// more logins at once at the other edges.

@@ -46,7 +46,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cfg.Listen != ":8080" || cfg.Sockets.Heartbeat != 25*time.Second || cfg.Sockets.MaxFrame != 128<<10 ||
-		cfg.Sockets.FrameRate != 50 || cfg.Sockets.ByteRate != 256<<10 ||
+		cfg.Sockets.FrameRate != 50 || cfg.Sockets.ByteRate != 64<<10 ||
 		cfg.NATS.URL != "nats://127.0.0.1:4222" || cfg.Log.Level != slog.LevelInfo || cfg.Origins != nil {
 		t.Errorf("%+v", cfg)
 	}

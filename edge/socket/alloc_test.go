@@ -148,6 +148,7 @@ func TestNothingIsAllocated(t *testing.T) {
 		zeroAllocs(t, "a pause for its rate", func() {
 			c.limit(nLimitedFrames)
 			c.relieve(c.k.now())
+			c.k.goOn()
 		})
 		if c.w != nil {
 			t.Error("the connection at rest holds work")

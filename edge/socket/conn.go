@@ -93,6 +93,7 @@ const (
 	fCounted                      // counts as open
 	fArriving                     // counts as arriving; see arrivals.go
 	fLimited                      // has sent too much: see rate.go
+	fPaid                         // stands in keeper.paid
 )
 
 func (c *Conn) has(f flags) bool { return c.flags&f != 0 }

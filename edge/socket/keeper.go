@@ -22,6 +22,9 @@ type keeper struct {
 
 	late []*Conn // whose Disconnected is tried again at the next tick
 
+	paid   []*Conn // whose pause for their rates is over; see goOn
+	paidAt int     // of paid, up to here done
+
 	arriving  int // connections on their way in
 	arrivals  arrivals
 	drainNext int // slot at which the drain goes on; see drain.go
@@ -148,6 +151,8 @@ func (k *keeper) Message(m message) {
 		k.drain()
 	case mCut:
 		k.cut()
+	case mPaid:
+		k.goOn()
 	default:
 		k.layer.posted(m.c, &m)
 		m.c.settle()

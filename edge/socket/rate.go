@@ -96,13 +96,41 @@ func (c *Conn) unlimit() {
 	}
 }
 
-// relieve ends the pause if time has paid for it, and goes on with what waited.
+// relieve ends the pause if time has paid for it.
 func (c *Conn) relieve(now stamp) {
-	if !c.has(fLimited) {
+	if !c.has(fLimited) || c.has(fPaid) {
 		return
 	}
-	if c.hear(now); c.spent.wait(&c.k.srv.cfg.Rates) == 0 {
-		c.unlimit()
-		c.resume()
+	if c.hear(now); c.spent.wait(&c.k.srv.cfg.Rates) > 0 {
+		return
 	}
+	c.set(fPaid)
+	if c.k.paid = append(c.k.paid, c); len(c.k.paid) == 1 {
+		c.k.loop.Post(message{kind: mPaid})
+	}
+}
+
+// paidStep is how many pauses end in one turn of the loop. The timers of a tick are due
+// together; all at once, those who send too much would hold up everybody else.
+const paidStep = 8
+
+// goOn goes on with some of those who have paid, and posts itself for the rest: between
+// two steps the loop serves whoever is ready.
+func (k *keeper) goOn() {
+	upTo := min(k.paidAt+paidStep, len(k.paid))
+	for _, c := range k.paid[k.paidAt:upTo] {
+		c.drop(fPaid)
+		if c.has(fLimited) { // not closed meanwhile
+			c.unlimit()
+			c.resume()
+			c.rearm()
+		}
+		c.settle()
+	}
+	if k.paidAt = upTo; upTo < len(k.paid) {
+		k.loop.Post(message{kind: mPaid})
+		return
+	}
+	clear(k.paid)
+	k.paid, k.paidAt = k.paid[:0], 0
 }

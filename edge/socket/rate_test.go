@@ -81,3 +81,32 @@ func TestSpentHoldsTheLargestRates(t *testing.T) {
 		t.Errorf("a burst waits for %v", w)
 	}
 }
+
+// Those who have sent too much go on a few in a turn, so that they do not hold up others.
+func TestPausesEndInSteps(t *testing.T) {
+	onLoop(t, func(c *Conn) {
+		k := c.k
+		const n = 3*paidStep + 1
+		all := make([]*Conn, n)
+		for i := range all {
+			all[i] = &Conn{k: k, state: stClosed, flags: fPaid}
+		}
+		k.paid = append(k.paid, all...)
+		for left := n; left > 0; {
+			k.goOn()
+			left = max(left-paidStep, 0)
+			waiting := 0
+			for _, c := range all {
+				if c.has(fPaid) {
+					waiting++
+				}
+			}
+			if waiting != left {
+				t.Fatalf("%d wait, want %d", waiting, left)
+			}
+		}
+		if len(k.paid) != 0 || k.paidAt != 0 {
+			t.Errorf("%d are left from %d", len(k.paid), k.paidAt)
+		}
+	})
+}

@@ -109,7 +109,7 @@ func (c *Conn) rearm() {
 		}
 	}
 	if c.state < stClosing {
-		if c.has(fLimited) {
+		if c.has(fLimited) && !c.has(fPaid) {
 			next = earlier(next, now.after(c.spent.wait(&c.k.srv.cfg.Rates)))
 		}
 		if w := c.w; w != nil {
