@@ -46,7 +46,7 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "names of attacks, separated by commas; empty: all")
 	flag.IntVar(&o.pairs, "pairs", 4, "windows of attack, and as many of rest")
 	flag.DurationVar(&o.window, "window", 3*time.Second, "length of a window")
-	flag.IntVar(&o.users, "users", 50, "healthy users")
+	flag.IntVar(&o.users, "users", 100, "healthy users")
 	flag.DurationVar(&o.period, "period", 100*time.Millisecond, "from one message of a user to the next")
 	flag.StringVar(&o.attack, "attacker", "", "internal: be the attacker")
 	flag.StringVar(&o.addr, "addr", "", "internal: the edge's address")

@@ -43,12 +43,7 @@ func TestNoSecretInAnyLog(t *testing.T) {
 		secrets = append(secrets, tok)
 		return tok
 	}
-	show := func(request []byte, then ...[]byte) { provoke(t, s, request, then...) }
 	good := mint("alice", time.Hour, site.Secret)
-	header := func(tok string) []byte { return army.Request("Authorization: Bearer " + tok) }
-	first := func(tok string) []byte {
-		return army.Frame(ws.OpText, true, fmt.Sprintf(`{"msgType":2,"msgBody":{"token":%q}}`, tok))
-	}
 	none := strings.Replace(good, ".", ".x", 1) // no JSON any more
 	secrets = append(secrets, none)
 	for _, tok := range []string{
@@ -59,17 +54,7 @@ func TestNoSecretInAnyLog(t *testing.T) {
 		"not-a-token-but-long-enough-to-be-looked-for",
 	} {
 		secrets = append(secrets, tok)
-		show(header(tok))
-		show(army.Request("Sec-WebSocket-Protocol: im.json.v1, im.token." + tok))
-		show(army.Request(""), first(tok))
-		show(bytes.Replace(header(tok), []byte("GET /ws"), []byte("GET /ws?token="+tok), 1))
-		show(bytes.Replace(header(tok), []byte("GET /ws"), []byte("GET /elsewhere/"+tok), 1))
-		show(bytes.Replace(header(tok), []byte("GET /ws"), []byte("GET /ws/"+tok), 1)) // as a user id
-		show(army.Request("Authorization: Bearer " + tok + "\r\nSec-WebSocket-Protocol: im.token.x" + tok))
-		show(army.Request("Authorization: Bearer " + tok + "\r\nOrigin: http://evil.example"))
-		show(army.Request("Authorization: Bearer " + tok + "\r\nCookie: token=" + tok + "\r\nBroken header " + tok))
-		show(army.Request(""), army.Frame(ws.OpText, true, `{"msgType":2,"msgBody":{"token":"`+tok+`"`)) // cut JSON
-		show(army.Request(""), army.Frame(ws.OpText, true, `{"msgType":3,"x":"`+tok+`"}`))
+		misuse(t, s, tok)
 	}
 	p := login(t, s, good)
 	p.write(first(good)) // refresh
@@ -104,6 +89,37 @@ func TestNoSecretInAnyLog(t *testing.T) {
 	}
 	if !strings.Contains(logs["edge"], "evil.example") {
 		t.Error("the log does not hold what it should: this test looks at nothing")
+	}
+}
+
+// first is a login.
+func first(tok string) []byte {
+	return army.Frame(ws.OpText, true, fmt.Sprintf(`{"msgType":2,"msgBody":{"token":%q}}`, tok))
+}
+
+// misuse shows a token to the edge in every way, right and wrong.
+func misuse(t *testing.T, s *site.Site, tok string) {
+	t.Helper()
+	header := army.Request("Authorization: Bearer " + tok)
+	path := func(target string) []byte { return bytes.Replace(header, []byte("GET /ws"), []byte("GET "+target), 1) }
+	for _, request := range [][]byte{
+		header,
+		army.Request("Sec-WebSocket-Protocol: im.json.v1, im.token." + tok),
+		path("/ws?token=" + tok),
+		path("/elsewhere/" + tok),
+		path("/ws/" + tok), // as a user id
+		army.Request("Authorization: Bearer " + tok + "\r\nSec-WebSocket-Protocol: im.token.x" + tok),
+		army.Request("Authorization: Bearer " + tok + "\r\nOrigin: http://evil.example"),
+		army.Request("Cookie: token=" + tok + "\r\nBroken header " + tok),
+	} {
+		provoke(t, s, request)
+	}
+	for _, frame := range [][]byte{
+		first(tok),
+		army.Frame(ws.OpText, true, `{"msgType":2,"msgBody":{"token":"`+tok+`"`), // cut JSON
+		army.Frame(ws.OpText, true, `{"msgType":3,"x":"`+tok+`"}`),
+	} {
+		provoke(t, s, army.Request(""), frame)
 	}
 }
 
