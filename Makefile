@@ -1,13 +1,18 @@
 # Every target visits every module. make help lists them.
-MODULES := shared edge worker scripts
+MODULES := shared edge worker scripts scripts/bench
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/wirepost/wirepost/shared/process.version=$(VERSION) -X github.com/wirepost/wirepost/shared/process.commit=$(COMMIT)
 MONGOD  := .cache/mongod/fiftyone/db/bin/mongod
 PIP     := $(shell command -v pip3 || command -v pip || echo python3 -m pip)
+# The Autobahn suite is installed, unless another command runs it.
+WSTEST  ?= .cache/autobahn/env/bin/wstest
+WSTEST_NEEDS = $(filter .cache/autobahn/%,$(WSTEST))
 # Packages of scripts run one after the other: each boots servers of its own.
 TESTFLAGS ?= -count=1
-each = for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)) || exit 1; done
+# scripts/bench stands outside of the workspace: what it compares with would lift our versions.
+each = for m in $(MODULES); do echo "== $$m: $(1)"; \
+	(cd $$m && case $$m in scripts/bench) export GOWORK=off;; esac && $(1)) || exit 1; done
 
 .DEFAULT_GOAL := help
 
@@ -25,7 +30,7 @@ run: ## start the whole system in one process and print the address of the demo 
 test: ## run every test (the MongoDB half needs make mongod, a mongod on PATH, or MONGODB_URI)
 	@echo "building: with empty caches this takes some minutes"
 	@cd scripts && ./build.sh -buildvcs=false ./...
-	@$(call each,go test $(TESTFLAGS) -p $$([ $$m = scripts ] && echo 1 || echo 2) ./...)
+	@$(call each,go test $(TESTFLAGS) -p $$([ $${m%%/*} = scripts ] && echo 1 || echo 2) ./...)
 
 .PHONY: build
 build: ## bin/edge and bin/worker, as they are shipped
@@ -41,11 +46,11 @@ vet: ## go vet
 .PHONY: lint
 lint: ## staticcheck and gofmt
 	@$(call each,go tool staticcheck ./...)
-	@files=$$(gofmt -l $(MODULES)); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
+	@files=$$(gofmt -l shared edge worker scripts); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
 
 .PHONY: race
 race: ## every test under the race detector (needs a C compiler)
-	@$(call each,go test -race $(TESTFLAGS) -p $$([ $$m = scripts ] && echo 1 || echo 2) ./...)
+	@$(call each,go test -race $(TESTFLAGS) -p $$([ $${m%%/*} = scripts ] && echo 1 || echo 2) ./...)
 
 .PHONY: deps
 deps: ## write edge/deps.txt and worker/deps.txt anew
@@ -81,13 +86,47 @@ have-mongod:
 model: ## check the model of the send, ack and take-over protocol (needs spin and a C compiler)
 	@scripts/chaos/model/check.sh
 
+.PHONY: autobahn
+autobahn: $(WSTEST_NEEDS) ## run the Autobahn test suite against the edge's rooms (needs Python 2.7; ARGS="-write docs/conformance.md")
+	@go run -buildvcs=false ./scripts/conformance/autobahn -wstest "$(WSTEST)" -commit $(COMMIT) $(ARGS)
+
+.cache/autobahn/env/bin/wstest:
+	scripts/conformance/autobahn/install.sh .cache/autobahn
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target, one after the other (FUZZTIME=1m each, FUZZ=name of one)
+	@scripts/fuzz.sh "$(or $(FUZZTIME),1m)" "$(FUZZ)"
+
 .PHONY: bench
-bench: ## run every benchmark
+bench: build have-mongod ## measure wirepost beside other servers and the machine's floors: some 10 minutes (ARGS="-quick -only echo")
+	@cd scripts && GOWORK=off go build -buildvcs=false -o ../bin/nats-server github.com/nats-io/nats-server/v2
+	@cd scripts/bench && GOWORK=off go build -buildvcs=false -trimpath -o ../../bin/bench .
+	@bin/bench -mongod "$$(command -v mongod || echo $(MONGOD))" $(ARGS)
+
+.PHONY: microbench
+microbench: ## run the benchmarks of each room (go test -bench)
 	@$(call each,go test -run '^$$' -bench . -benchmem ./...)
 
 .PHONY: bench-idle
-bench-idle: build ## print the memory of idle connections at one edge (N=15000)
-	@go run -buildvcs=false ./scripts/benchidle -edge bin/edge -n $(or $(N),15000)
+bench-idle: load-bin ## print the memory of idle connections at one edge (N=15000)
+	@exec bin/load -mode idle -own-edges 1 -steps 2000 -n $(or $(N),15000) -duration 0s $(ARGS)
+
+.PHONY: load-bin
+load-bin: build
+	@cd scripts && ./build.sh -buildvcs=false -o ../bin/ ./load ./million ./chaos/fleet/ferret github.com/nats-io/nats-server/v2
+
+.PHONY: load
+load: load-bin ## put a gateway under load, an own one or URL=ws://… (MODE=chat N=1000 ARGS="-flag …"; docs/load.md)
+	@exec bin/load -mode $(or $(MODE),chat) -n $(or $(N),1000) $(if $(URL),-url $(URL)) $(ARGS)
+
+.PHONY: million
+million: load-bin ## hold a million connections, deliver to each, kill a tenth of the edges: needs some 18 GB (N=100000: 3 GB)
+	@exec bin/million -n $(or $(N),1000000) $(ARGS)
+
+.PHONY: attacks
+attacks: build ## what users feel while an edge is attacked in 14 ways, against a control: some 8 minutes (ARGS="-only drip,pings")
+	@go build -buildvcs=false -o bin/attacks ./scripts/attacks
+	@exec bin/attacks -edge bin/edge $(ARGS)
 
 .PHONY: clean
 clean: ## remove bin; .cache and .data stay

@@ -14,6 +14,7 @@ import (
 
 	"github.com/wirepost/wirepost/edge/auth"
 	"github.com/wirepost/wirepost/edge/handshake"
+	"github.com/wirepost/wirepost/edge/socket"
 	"github.com/wirepost/wirepost/shared/process"
 )
 
@@ -94,6 +95,15 @@ type Sockets struct {
 	// It must fit into a NATS message (1 MiB by default). A connection can hold this much
 	// memory while a message is incomplete.
 	MaxFrame int `env:"MAX_FRAME" envDefault:"131072"`
+	// FrameRate is how many WebSocket frames a second a connection may send for ever: fifty
+	// are more than people and their devices send, and cost the edge half a thousandth of a
+	// core. Ten seconds' worth may come at once, such as an outbox after a reconnect. What is
+	// beyond waits unread. Higher lets one client take more of the system. Zero: no bound.
+	FrameRate int `env:"FRAME_RATE" envDefault:"50"`
+	// ByteRate is the same for bytes: by default as many frames of 5 KiB, and at once 256
+	// messages of 10 KiB, the window of the Go client. A message of MaxFrame must fit into 10
+	// seconds of it.
+	ByteRate int `env:"BYTE_RATE" envDefault:"262144"`
 	// DrainRate is how many sockets are closed a second when the edge stops. The grace
 	// period must be longer than DrainNotice + sockets ÷ DrainRate + 50 s. Faster means
 	// more logins at once at the other edges.
@@ -168,6 +178,11 @@ func (cfg *Config) check(c *process.Checks) {
 	c.Lasts("SWEEP_INTERVAL", cfg.Layout.Sweep, time.Second, time.Hour)
 	c.Lasts("HEARTBEAT", cfg.Sockets.Heartbeat, 100*time.Millisecond, time.Hour)
 	c.Between("MAX_FRAME", int64(cfg.Sockets.MaxFrame), minFrame, maxFrame)
+	c.Between("FRAME_RATE", int64(cfg.Sockets.FrameRate), 0, socket.MaxFrameRate)
+	c.Between("BYTE_RATE", int64(cfg.Sockets.ByteRate), 0, socket.MaxByteRate)
+	if r := cfg.Sockets.ByteRate; r > 0 && r < cfg.Sockets.MaxFrame/10 {
+		c.Add("BYTE_RATE", "must be at least a tenth of MAX_FRAME, or 0 for no bound, is %d", r)
+	}
 	c.Between("DRAIN_RATE", int64(cfg.Sockets.DrainRate), 1, 1_000_000)
 	c.Lasts("DRAIN_NOTICE", cfg.Sockets.DrainNotice, 0, 10*time.Minute)
 	cfg.Token.check(c)

@@ -46,6 +46,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cfg.Listen != ":8080" || cfg.Sockets.Heartbeat != 25*time.Second || cfg.Sockets.MaxFrame != 128<<10 ||
+		cfg.Sockets.FrameRate != 50 || cfg.Sockets.ByteRate != 256<<10 ||
 		cfg.NATS.URL != "nats://127.0.0.1:4222" || cfg.Log.Level != slog.LevelInfo || cfg.Origins != nil {
 		t.Errorf("%+v", cfg)
 	}
@@ -63,6 +64,7 @@ func TestValues(t *testing.T) {
 	cfg, err := LoadConfig(map[string]string{
 		"EDGE_NAME": "e-1", "ALLOWED_ORIGINS": "https://a.example,http://localhost:*", "LOG_LEVEL": "debug", "LOG_FORMAT": "json",
 		"JWT_PUBLIC_KEY": publicPEM(t), "JWT_PUBLIC_KEY_FILE": file, "DRAIN_NOTICE": "0s",
+		"FRAME_RATE": "0", "BYTE_RATE": "0",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -100,6 +102,9 @@ func TestWrongValues(t *testing.T) {
 		{"HEARTBEAT", "1ms", "must be from 100ms"},
 		{"MAX_FRAME", "100", "must be from 1024"},
 		{"MAX_FRAME", "99999999999", "must be a whole number"},
+		{"FRAME_RATE", "-1", "must be from 0 to 100000"},
+		{"BYTE_RATE", "99999999", "must be from 0 to 67108864"},
+		{"BYTE_RATE", "1000", "must be at least a tenth of MAX_FRAME"},
 		{"DRAIN_RATE", "0", "must be from 1"},
 		{"DRAIN_NOTICE", "-1s", "must be from 0s"},
 		{"LOG_FORMAT", "xml", `must be auto, text or json, is "xml"`},

@@ -20,6 +20,7 @@ import (
 	"github.com/wirepost/wirepost/edge/auth"
 	"github.com/wirepost/wirepost/edge/downlink"
 	"github.com/wirepost/wirepost/edge/handshake"
+	"github.com/wirepost/wirepost/edge/memory"
 	"github.com/wirepost/wirepost/edge/socket"
 	"github.com/wirepost/wirepost/edge/uplink"
 	"github.com/wirepost/wirepost/shared/admin"
@@ -33,6 +34,10 @@ const (
 	drainSlack = 30 * time.Second
 	// lastEvents is how long the uplink may take to store what the drained sockets left.
 	lastEvents = 15 * time.Second
+	// bufferShare is the part of the memory limit, in percent, that may wait in buffers for
+	// peers that do not read or do not finish what they send; maxBuffered are bytes.
+	bufferShare = 40
+	maxBuffered = 512 << 20
 	// adminStop is how long requests on the admin port may take at the end.
 	adminStop = 2 * time.Second
 )
@@ -169,9 +174,16 @@ func (e *Edge) start(ctx, life context.Context, stops *process.Stack) (*rooms, e
 	}
 	stops.Push("downlink", time.Second, func(context.Context) error { down.Close(); return nil })
 
+	watch := memory.New(reg)
+	watching, stopWatching := context.WithCancel(life)
+	go watch.Run(watching)
+	stops.Push("memory", time.Second, func(context.Context) error { stopWatching(); return nil })
+
 	sockets, err := socket.New(socket.Config{Edge: e.cfg.Name, Rules: handshake.Rules{Prefix: e.cfg.PathPrefix, Origins: origins},
-		DrainRate: e.cfg.Sockets.DrainRate, Limits: socket.Limits{Frame: e.cfg.Sockets.MaxFrame},
-		Times: socket.Times{Heartbeat: e.cfg.Sockets.Heartbeat}},
+		DrainRate: e.cfg.Sockets.DrainRate, ShortOfMemory: watch.Short,
+		Limits: socket.Limits{Frame: e.cfg.Sockets.MaxFrame, Buffered: watch.Share(bufferShare, maxBuffered)},
+		Rates:  socket.Rates{Frames: e.cfg.Sockets.FrameRate, Bytes: e.cfg.Sockets.ByteRate},
+		Times:  socket.Times{Heartbeat: e.cfg.Sockets.Heartbeat}},
 		socket.Deps{Log: log, Registry: reg, Verifier: verifier, Uplink: up, Downlink: down})
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -82,6 +83,9 @@ func TestAccepted(t *testing.T) {
 		"in two lines":         {in: request("Sec-WebSocket-Protocol: im.token.a", "Sec-WebSocket-Protocol: im.json.v1"), token: "a", proto: true},
 		"same token twice":     {in: request("Authorization: Bearer a", "Sec-WebSocket-Protocol: im.token.a"), token: "a"},
 		"lists":                {in: request("=Connection: keep-alive , upGrade", "=Upgrade: h2c, WebSocket")},
+		"empty elements":       {in: request("=Connection: ,, upgrade,", "=Upgrade: , websocket")},
+		"other protocol":       {in: request("=Upgrade: HTTP/2.0, websocket")},
+		"hosts":                {in: request("=Host: [::1%25lo]:8080")},
 		"connection twice":     {in: request("Connection: keep-alive")},
 		"origin":               {in: request("Origin: https://Chat.example.com")},
 		"origin with a port":   {in: request("Origin: http://localhost:8080")},
@@ -141,6 +145,12 @@ var refused = map[string]struct {
 	"user of 300 bytes":     {request(">GET /ws/" + strings.Repeat("a", 300) + " HTTP/1.1"), 400, handshake.ReasonUser},
 	"no host":               {request("-Host"), 400, handshake.ReasonMalformed},
 	"host twice":            {request("Host: b"), 400, handshake.ReasonMalformed},
+	"host with a space":     {request("=Host: a b"), 400, handshake.ReasonMalformed},
+	"host with a path":      {request("=Host: a/b"), 400, handshake.ReasonMalformed},
+	"host in UTF-8":         {request("=Host: ü"), 400, handshake.ReasonMalformed},
+	"connection no token":   {request("=Connection: @, upgrade"), 400, handshake.ReasonMalformed},
+	"connection quoted":     {request("=Connection: \"a\", upgrade"), 400, handshake.ReasonMalformed},
+	"upgrade no protocol":   {request("=Upgrade: @, websocket"), 400, handshake.ReasonMalformed},
 	"no upgrade":            {request("-Upgrade"), 426, handshake.ReasonUpgrade},
 	"upgrade twice":         {request("Upgrade: websocket"), 400, handshake.ReasonMalformed},
 	"other upgrade":         {request("=Upgrade: h2c"), 426, handshake.ReasonUpgrade},
@@ -203,7 +213,6 @@ func TestAnswersCarryTheirHeaders(t *testing.T) {
 		status       int
 		header, want string
 	}{
-		{handshake.RefuseOverload, 503, "Retry-After", "5"},
 		{handshake.RefuseDraining, 503, "Retry-After", "1"},
 		{handshake.RefuseTimeout, 408, "Connection", "close"},
 		{refusal(t, "post"), 405, "Allow", "GET"},
@@ -221,6 +230,33 @@ func TestAnswersCarryTheirHeaders(t *testing.T) {
 		}
 		if answer.StatusCode != c.status || got != c.want {
 			t.Errorf("%d %s: %q, want %d %q", answer.StatusCode, c.header, got, c.status, c.want)
+		}
+	}
+}
+
+// Who is refused together does not come back together.
+func TestRetryAfterIsSpread(t *testing.T) {
+	for _, c := range []struct {
+		r    *handshake.Refusal
+		most int
+	}{{handshake.RefuseConnections, 10}, {handshake.RefuseArriving, 5}, {handshake.RefuseMemory, 10}} {
+		seen := map[int]int{}
+		for range 1000 {
+			answer, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(c.r.Append(nil))), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = answer.Body.Close()
+			n, err := strconv.Atoi(answer.Header.Get("Retry-After"))
+			if err != nil || n < 1 || n > c.most || answer.StatusCode != 503 {
+				t.Fatalf("%s: %d, Retry-After %q", c.r.Reason, answer.StatusCode, answer.Header.Get("Retry-After"))
+			}
+			seen[n]++
+		}
+		for n := 1; n <= c.most; n++ { // 0 of 1000 at one in ten: a chance of 10^-46
+			if seen[n] == 0 {
+				t.Errorf("%s: nobody comes back after %d s: %v", c.r.Reason, n, seen)
+			}
 		}
 	}
 }

@@ -171,10 +171,19 @@ func (h *header) line(line []byte) *Refusal {
 	}
 	switch {
 	case is(name, "host"):
+		if !hostLike(value) {
+			return malformed("the Host header holds a byte that no host has")
+		}
 		return h.once(seenHost, &value, value)
 	case is(name, "upgrade"):
+		if !tokenList(value, "/") {
+			return malformed("Upgrade is no list of protocols")
+		}
 		return h.once(seenUpgrade, &h.upgrade, value)
 	case is(name, "connection"):
+		if !tokenList(value, "") {
+			return malformed("Connection is no list of tokens")
+		}
 		if listHas(value, "upgrade") {
 			h.seen |= seenUpgradeToken
 		}
@@ -279,6 +288,32 @@ func listHas(list []byte, token string) bool {
 		}
 	}
 	return false
+}
+
+// tokenList reports whether a comma-separated list (RFC 9110 section 5.6.1) has nothing
+// but tokens, of which each may hold the bytes of more, and empty elements.
+func tokenList(list []byte, more string) bool {
+	for item := range bytes.SplitSeq(list, []byte(",")) {
+		for _, c := range bytes.Trim(item, " \t") {
+			if !tokenByte(c) && strings.IndexByte(more, c) < 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// hostLike reports whether a value has the bytes of a host and a port alone: RFC 3986
+// section 3.2. RFC 9112 section 3.2 wants anything else refused.
+func hostLike(b []byte) bool {
+	for _, c := range b {
+		switch {
+		case '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
+		case strings.IndexByte("-._~!$&'()*+,;=:[]%", c) < 0:
+			return false
+		}
+	}
+	return true
 }
 
 // is compares in any case; lower is in lower case.

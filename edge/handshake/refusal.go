@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 )
@@ -10,25 +11,27 @@ type Reason string
 
 // Reasons of a refusal.
 const (
-	ReasonMalformed Reason = "malformed" // no strict HTTP/1.1 request
-	ReasonMethod    Reason = "method"
-	ReasonPath      Reason = "path"
-	ReasonUser      Reason = "user" // the path holds no user id
-	ReasonUpgrade   Reason = "upgrade"
-	ReasonVersion   Reason = "version"
-	ReasonKey       Reason = "key"
-	ReasonTooLarge  Reason = "too_large"
-	ReasonOrigin    Reason = "origin"
-	ReasonToken     Reason = "token"
-	ReasonTimeout   Reason = "timeout"
-	ReasonOverload  Reason = "overload"
-	ReasonDraining  Reason = "draining"
+	ReasonMalformed   Reason = "malformed" // no strict HTTP/1.1 request
+	ReasonMethod      Reason = "method"
+	ReasonPath        Reason = "path"
+	ReasonUser        Reason = "user" // the path holds no user id
+	ReasonUpgrade     Reason = "upgrade"
+	ReasonVersion     Reason = "version"
+	ReasonKey         Reason = "key"
+	ReasonTooLarge    Reason = "too_large"
+	ReasonOrigin      Reason = "origin"
+	ReasonToken       Reason = "token"
+	ReasonTimeout     Reason = "timeout"
+	ReasonConnections Reason = "connections" // all places are taken
+	ReasonArriving    Reason = "arriving"    // too many in the handshake or the login
+	ReasonMemory      Reason = "memory"
+	ReasonDraining    Reason = "draining"
 )
 
 // Reasons lists every Reason.
 func Reasons() []Reason {
 	return []Reason{ReasonMalformed, ReasonMethod, ReasonPath, ReasonUser, ReasonUpgrade, ReasonVersion, ReasonKey,
-		ReasonTooLarge, ReasonOrigin, ReasonToken, ReasonTimeout, ReasonOverload, ReasonDraining}
+		ReasonTooLarge, ReasonOrigin, ReasonToken, ReasonTimeout, ReasonConnections, ReasonArriving, ReasonMemory, ReasonDraining}
 }
 
 // Refusal is the answer to a request that is not accepted.
@@ -37,6 +40,7 @@ type Refusal struct {
 	Reason Reason
 	Text   string // one line for the person who reads it
 	extra  string // header lines
+	retry  int    // Retry-After is a random number of seconds up to it; 0: none
 }
 
 func (r *Refusal) Error() string { return r.Text }
@@ -67,16 +71,25 @@ var (
 	// RefuseTimeout is the answer to a request that does not arrive in time.
 	RefuseTimeout = &Refusal{Status: http.StatusRequestTimeout, Reason: ReasonTimeout,
 		Text: "the request took too long"}
-	// RefuseOverload is the answer while the edge takes no more connections.
-	RefuseOverload = &Refusal{Status: http.StatusServiceUnavailable, Reason: ReasonOverload,
-		Text: "too many connections, try again", extra: "Retry-After: 5\r\n"}
-	// RefuseDraining is the answer while the edge goes away.
-	RefuseDraining = &Refusal{Status: http.StatusServiceUnavailable, Reason: ReasonDraining,
-		Text: "this edge goes away, try again", extra: "Retry-After: 1\r\n"}
+	// RefuseConnections is the answer while the edge holds as many connections as it may.
+	RefuseConnections = busy(ReasonConnections, "too many connections, try again", 10)
+	// RefuseArriving is the answer while too many connections are in the handshake or the
+	// login. Those are done in seconds.
+	RefuseArriving = busy(ReasonArriving, "too many connections at once, try again", 5)
+	// RefuseMemory is the answer while the edge is short of memory.
+	RefuseMemory = busy(ReasonMemory, "this edge is short of memory, try again", 10)
+	// RefuseDraining is the answer while the edge goes away: another one is there at once.
+	RefuseDraining = busy(ReasonDraining, "this edge goes away, try again", 1)
 )
 
 func malformed(text string) *Refusal {
 	return &Refusal{Status: http.StatusBadRequest, Reason: ReasonMalformed, Text: text}
+}
+
+// busy is a refusal that a later try does not meet. Who is refused together comes back
+// spread over retry seconds.
+func busy(reason Reason, text string, retry int) *Refusal {
+	return &Refusal{Status: http.StatusServiceUnavailable, Reason: reason, Text: text, retry: retry}
 }
 
 func badUser(text string) *Refusal {
@@ -91,6 +104,11 @@ func (r *Refusal) Append(b []byte) []byte {
 	b = append(b, http.StatusText(r.Status)...)
 	b = append(b, "\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"...)
 	b = append(b, r.extra...)
+	if r.retry > 0 {
+		b = append(b, "Retry-After: "...)
+		b = strconv.AppendInt(b, 1+rand.Int64N(int64(r.retry)), 10)
+		b = append(b, "\r\n"...)
+	}
 	b = append(b, "Content-Length: "...)
 	b = strconv.AppendInt(b, int64(len(r.Text)+1), 10)
 	b = append(b, "\r\n\r\n"...)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -104,13 +105,7 @@ func (t *table) Read(k Key, b []byte) (int, error) {
 	if s == nil {
 		return 0, ErrStale
 	}
-	for {
-		n, err := unix.Read(int(s.fd), b)
-		if err == unix.EINTR {
-			continue
-		}
-		return max(n, 0), err
-	}
+	return transfer(unix.SYS_READ, s.fd, b)
 }
 
 // Write writes once from b and never waits: fewer bytes than len(b), or unix.EAGAIN,
@@ -120,13 +115,23 @@ func (t *table) Write(k Key, b []byte) (int, error) {
 	if s == nil {
 		return 0, ErrStale
 	}
+	return transfer(unix.SYS_WRITE, s.fd, b) // SIGPIPE does no harm: Go ignores it for descriptors other than 1 and 2
+}
+
+// transfer is one read or write that never waits, as a raw system call: the scheduler
+// need not be told. If it is, the first call after a moment of rest wakes its monitor
+// thread, a futex each time; at 5,000 messages/s that was half of an echo's CPU time. A
+// raw call keeps its P until the bytes are copied, at most what the socket's buffer holds.
+func transfer(call uintptr, fd int32, b []byte) (int, error) {
 	for {
-		// SIGPIPE does no harm: Go ignores it for descriptors other than 1 and 2.
-		n, err := unix.Write(int(s.fd), b)
-		if err == unix.EINTR {
+		n, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
 			continue
 		}
-		return max(n, 0), err
+		return 0, errno
 	}
 }
 

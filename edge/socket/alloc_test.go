@@ -60,7 +60,8 @@ func (g *inside) posted(c *Conn, m *message) {
 func onLoop(t testing.TB, f func(*Conn)) {
 	t.Helper()
 	above := &inside{run: make(chan func(*Conn), 1), conn: make(chan *Conn, 1)}
-	cfg := Config{Edge: "edge-a", Rules: handshake.Rules{Prefix: "/ws"}, Loops: 1}
+	cfg := Config{Edge: "edge-a", Rules: handshake.Rules{Prefix: "/ws"}, Loops: 1,
+		Rates: Rates{Frames: 400_000, Bytes: MaxByteRate}} // counted, never reached
 	cfg.setDefaults()
 	deps := Deps{Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Verifier: quiet{}, Uplink: quiet{}, Downlink: quiet{}}
 	s, err := newServer(cfg, deps, func(s *Server) layer {
@@ -143,6 +144,11 @@ func TestNothingIsAllocated(t *testing.T) {
 		zeroAllocs(t, "delivery", func() {
 			c.k.layer.posted(c, m)
 			c.k.TurnEnd()
+		})
+		zeroAllocs(t, "a pause for its rate", func() {
+			c.limit(nLimitedFrames)
+			c.relieve(c.k.now())
+			c.k.goOn()
 		})
 		if c.w != nil {
 			t.Error("the connection at rest holds work")

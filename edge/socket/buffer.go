@@ -5,6 +5,8 @@ import "math/bits"
 // buffers lends byte slices in powers of two. Each keeper owns one, so there is no lock;
 // a connection at rest holds none. What is lent is counted against a budget: a take that
 // would pass it fails, and the connection that asked is closed instead of the process.
+// One take gets a part of what is left at most: when the budget runs short, who asks for
+// much is refused while those who ask for little are still served.
 type buffers struct {
 	free   [maxClass + 1][][]byte
 	lent   int64 // bytes
@@ -15,14 +17,15 @@ const (
 	minClass  = 8  // 256 B
 	maxClass  = 22 // 4 MiB
 	keepBytes = 1 << 20
+	fairPart  = 8 // one take gets at most 1/fairPart of what is left of the budget
 )
 
-// take returns an empty slice of at least n bytes of capacity, nil when the budget is
-// used up.
+// take returns an empty slice of at least n bytes of capacity, nil when too little is
+// left of the budget.
 func (p *buffers) take(n int) []byte {
 	class := max(bits.Len(uint(max(n, 1)-1)), minClass)
 	size := int64(1) << class
-	if p.lent+size > p.budget {
+	if size > (p.budget-p.lent)/fairPart {
 		return nil
 	}
 	p.lent += size

@@ -24,9 +24,10 @@ func (c *Conn) close(end End, text string) {
 	c.rearm()
 }
 
-// deafen gives up on what the peer sends: behind a broken frame nothing can be read. The
-// FIN tells the peer that it is over, and reading on keeps the kernel from answering it
-// with a reset, which would destroy our close frame.
+// deafen gives up on what the peer sends: behind a broken frame nothing can be read,
+// behind a close frame nothing counts. The FIN tells the peer that it is over, and
+// reading on keeps the kernel from answering it with a reset, which would destroy what
+// is on its way: our close frame, and all that was written before it.
 func (c *Conn) deafen() {
 	c.set(fDeaf | fShut)
 	c.dropRest()
@@ -35,6 +36,8 @@ func (c *Conn) deafen() {
 // over records why the connection ends and takes it out of the layer above.
 func (c *Conn) over(end End) {
 	c.end = end
+	c.arrived()
+	c.unlimit()
 	c.state, c.deadline = stClosing, c.k.now().after(c.k.srv.cfg.Times.Close)
 	c.k.srv.metrics.closed[end].Inc()
 	c.k.layer.ended(c)
@@ -97,8 +100,7 @@ func (c *Conn) peerCloses(body []byte) {
 		return
 	}
 	c.over(EndClient)
-	c.set(fDeaf) // nothing counts behind a close frame
-	c.dropRest()
+	c.deafen() // nothing counts behind a close frame
 	c.queueClose(code, "")
 	c.flush()
 	if c.state != stClosed {

@@ -24,8 +24,12 @@ type Config struct {
 	// Verifiers is how many tokens are verified at once; 0 is 4. A verification can wait
 	// for a key that is fetched.
 	Verifiers int
+	// ShortOfMemory reports that no new connection may be taken; nil: never. It is asked
+	// at each one, by any loop.
+	ShortOfMemory func() bool
 
 	Limits Limits
+	Rates  Rates
 	Times  Times
 }
 
@@ -33,8 +37,9 @@ type Config struct {
 type Limits struct {
 	// Connections, 0: what the descriptor limit of the process allows, less 512.
 	Connections int
-	// Handshakes is how many connections may be in the handshake; 0 is 8192.
-	Handshakes int
+	// Arriving is how many connections may be on their way in, from the handshake to the
+	// end of the login; 0 is 8192. See arrivals.go.
+	Arriving int
 	// Frame is the most bytes of a whole message; 0 is protocol.MaxFrame.
 	Frame int
 	// LoginFrame is the most bytes of a message before the login; 0 is 16 KiB.
@@ -45,7 +50,8 @@ type Limits struct {
 	// downlink.MaxReplayBytes: a replay and what was held meanwhile come in one burst.
 	Pending int
 	// Buffered is the most bytes of all connections together that wait for anything;
-	// 0 is 512 MiB. A connection that needs more is closed with a reconnectable code.
+	// 0 is 512 MiB. A connection that needs more is closed with a reconnectable code, one
+	// that needs much before one that needs little.
 	Buffered int64
 }
 
@@ -69,13 +75,16 @@ func (c *Config) setDefaults() {
 	orInt(&c.Verifiers, 4)
 	l := &c.Limits
 	orInt(&l.Connections, descriptorLimit())
-	orInt(&l.Handshakes, 8192)
+	orInt(&l.Arriving, 8192)
 	orInt(&l.Frame, protocol.MaxFrame)
 	orInt(&l.LoginFrame, 16<<10)
 	orInt(&l.Fragments, 1024)
 	orInt(&l.Pending, 1<<20)
 	if l.Buffered <= 0 {
 		l.Buffered = 512 << 20
+	}
+	if c.ShortOfMemory == nil {
+		c.ShortOfMemory = func() bool { return false }
 	}
 	t := &c.Times
 	orTime(&t.Heartbeat, 25*time.Second)

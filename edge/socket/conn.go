@@ -23,7 +23,8 @@ type Conn struct {
 	user userid.ID
 	sess session // of the layer above the WebSocket
 
-	seen     stamp // when a byte was last heard
+	seen     stamp // when a byte was last heard; see hear
+	spent    spent // of the rates
 	deadline stamp // of the state: handshake, login, attach, close; see timeout
 	flags    flags
 	state    state
@@ -89,8 +90,10 @@ const (
 	fDeaf                         // what comes is thrown away unread
 	fShut                         // ends for writing once out is written
 	fDraining                     // drainAt holds
-	fCounted                      // counts as open, no longer as a handshake
-	fRefused                      // was refused: counts as neither
+	fCounted                      // counts as open
+	fArriving                     // counts as arriving; see arrivals.go
+	fLimited                      // has sent too much: see rate.go
+	fPaid                         // stands in keeper.paid
 )
 
 func (c *Conn) has(f flags) bool { return c.flags&f != 0 }
@@ -98,12 +101,12 @@ func (c *Conn) set(f flags)      { c.flags |= f }
 func (c *Conn) drop(f flags)     { c.flags &^= f }
 
 // paused reports whether nothing may be taken from the peer now: a frame of this
-// connection is at the uplink, or its token is being looked at.
+// connection is at the uplink, its token is being looked at, or it has sent too much.
 func (c *Conn) paused() bool {
 	if c.state >= stClosing {
 		return false
 	}
-	return c.flags&(fInFlight|fVerifying) != 0 || c.state == stAttach
+	return c.flags&(fInFlight|fVerifying|fLimited) != 0 || c.state == stAttach
 }
 
 // connID returns the connection's id: a plain token, unique over restarts of the edge.
@@ -153,26 +156,29 @@ func (c *Conn) readable() {
 		return
 	}
 	c.k.add(nBytesIn, n)
-	if c.has(fDeaf) {
+	if c.state == stClosing {
 		c.ignore(n)
+	}
+	if c.has(fDeaf) {
 		return
 	}
-	c.seen, c.pings = c.k.now(), 0
-	switch {
-	case c.state == stHandshake:
+	c.hear(c.k.now())
+	if c.state == stHandshake {
 		c.readRequest(c.k.scratch[:n])
-	default:
-		c.feed(c.k.scratch[:n])
+		return
 	}
+	c.feed(c.k.scratch[:n])
+	c.spendBytes(n)
 }
 
-// ignore counts n bytes that a deaf connection threw away, and reads no more after
-// maxIgnored: the peer's writes then wait for its deadline.
+// ignore counts n bytes of a connection that closes, of which only a close frame counts,
+// and reads no more after maxIgnored: the peer's writes then wait for its deadline.
 func (c *Conn) ignore(n int) {
 	if c.ignored += uint32(n); c.ignored < maxIgnored {
 		return
 	}
-	c.set(fReadOff)
+	c.set(fDeaf | fReadOff)
+	c.dropRest()
 	c.k.loop.Want(c.key, false, c.has(fBlocked))
 }
 
@@ -193,7 +199,7 @@ func (c *Conn) keepRest(b []byte) {
 	w := c.busy()
 	grown := c.k.pool.grow(w.rest, len(b))
 	if grown == nil && c.state == stHandshake {
-		c.refuse(handshake.RefuseOverload)
+		c.refuse(handshake.RefuseMemory)
 		return
 	}
 	if grown == nil {
@@ -208,6 +214,7 @@ func (c *Conn) resume() {
 	if c.state == stClosed || c.paused() {
 		return
 	}
+	c.hear(c.k.now())
 	if w := c.w; w != nil && w.rest != nil {
 		w.restAt += c.parse(w.rest[w.restAt:])
 		if w.restAt < len(w.rest) && !c.has(fDeaf) {
@@ -248,6 +255,9 @@ func (c *Conn) parse(b []byte) (used int) {
 		}
 		if ev.op != 0 {
 			c.event(ev)
+		}
+		if p.between() {
+			c.spendFrame()
 		}
 		fresh = fresh || p.resting()
 	}

@@ -34,6 +34,7 @@ const (
 	EndText             // text that is not UTF-8
 	EndTooLarge         // a message over a limit
 	EndMemory           // the edge is short of memory
+	EndGaveWay          // had not logged in when another needed its place
 	endCount
 )
 
@@ -67,6 +68,7 @@ var ends = [endCount]endFacts{
 	EndText:         {ws.StatusInvalidFramePayloadData, "bad_text", envelope.ReasonProtocol},
 	EndTooLarge:     {ws.StatusMessageTooBig, "too_large", envelope.ReasonProtocol},
 	EndMemory:       {1013, "memory", envelope.ReasonSlow}, // try again later
+	EndGaveWay:      {1013, "gave_way", envelope.ReasonProtocol},
 }
 
 // framing reports whether the peer broke the protocol itself, so that what it sends

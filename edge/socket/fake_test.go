@@ -260,6 +260,13 @@ func (r *rig) connect() *peer {
 func (r *rig) open(path string, header ...string) *peer {
 	r.t.Helper()
 	p := r.connect()
+	p.upgrade(path, header...)
+	return p
+}
+
+// upgrade makes a WebSocket of a TCP connection.
+func (p *peer) upgrade(path string, header ...string) {
+	p.t.Helper()
 	d := ws.Dialer{}
 	if len(header) > 0 {
 		h := map[string][]string{}
@@ -268,14 +275,13 @@ func (r *rig) open(path string, header ...string) *peer {
 		}
 		d.Header = ws.HandshakeHeaderHTTP(h)
 	}
-	br, _, err := d.Upgrade(p.TCPConn, mustURL("ws://"+r.addr+path))
+	br, _, err := d.Upgrade(p.TCPConn, mustURL("ws://"+p.RemoteAddr().String()+path))
 	if err != nil {
-		r.t.Fatalf("handshake: %v", err)
+		p.t.Fatalf("handshake: %v", err)
 	}
 	if br != nil {
 		p.r = io.MultiReader(io.LimitReader(br, int64(br.Buffered())), p.TCPConn)
 	}
-	return p
 }
 
 // login opens a WebSocket and logs in; the reply and the Connected event are taken.
@@ -388,12 +394,14 @@ func (p *peer) expectEnd() {
 	}
 }
 
-func serveEcho(t testing.TB) *rig {
+func serveEcho(t testing.TB) *rig { return serveEchoInPieces(t, nil) }
+
+func serveEchoInPieces(t testing.TB, piece func() int) *rig {
 	t.Helper()
 	r := &rig{t: t, reg: prometheus.NewRegistry(), end: make(chan error, 1), log: &logged{}}
 	cfg := config()
 	cfg.Limits.Frame = 16 << 20
-	s, err := socket.NewEcho(cfg, slog.New(slog.NewTextHandler(r.log, nil)), r.reg)
+	s, err := socket.NewEchoInPieces(cfg, slog.New(slog.NewTextHandler(r.log, nil)), r.reg, piece)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,9 +22,13 @@ type keeper struct {
 
 	late []*Conn // whose Disconnected is tried again at the next tick
 
-	handshakes int // connections in stHandshake
-	drainNext  int // slot at which the drain goes on; see drain.go
-	drained    int // connections that have their turn
+	paid   []*Conn // whose pause for their rates is over; see goOn
+	paidAt int     // of paid, up to here done
+
+	arriving  int // connections on their way in
+	arrivals  arrivals
+	drainNext int // slot at which the drain goes on; see drain.go
+	drained   int // connections that have their turn
 
 	originLogged stamp // 0: never
 	counts
@@ -33,7 +37,7 @@ type keeper struct {
 const (
 	scratchSize = 16 << 10
 	keepIdle    = 1024 // work structs
-	maxRefusing = 128  // connections over the limit that get an answer
+	maxRefusing = 128  // connections over the limit that may stay until they have read the answer
 )
 
 func newKeeper(s *Server, l layer) (*keeper, error) {
@@ -70,30 +74,38 @@ func (k *keeper) Accept(key loop.Key) {
 	c := &Conn{k: k, key: key, num: k.srv.nextNum(), seen: k.now()}
 	c.deadline = c.seen.after(k.srv.cfg.Times.Handshake)
 	k.conns[key.Slot()] = c
-	k.handshakes++
 	k.add(nAccepted, 1)
 	open := k.srv.live.Add(1)
+	k.arrives(c)
+	if r := k.admit(int(open)); r == nil {
+		c.rearm()
+	} else if int(open) > k.srv.cfg.Limits.Connections+maxRefusing {
+		c.turnAway(r)
+	} else {
+		c.refuse(r)
+	}
+}
+
+// admit says why a new connection may not stay; open are all connections with it.
+func (k *keeper) admit(open int) *handshake.Refusal {
 	lim := &k.srv.cfg.Limits
 	switch {
 	case k.srv.draining.Load():
-		c.refuse(handshake.RefuseDraining)
-	case open > int64(lim.Connections)+maxRefusing: // a refusal would hold its descriptor for a while
-		k.srv.metrics.refused[handshake.RefuseOverload.Reason].Inc()
-		c.closeSocket()
-	case open > int64(lim.Connections), k.handshakes > max(lim.Handshakes/k.srv.cfg.Loops, 1):
-		c.refuse(handshake.RefuseOverload)
-	default:
-		c.rearm()
+		return handshake.RefuseDraining
+	case open > lim.Connections:
+		return handshake.RefuseConnections
+	case k.srv.cfg.ShortOfMemory():
+		return handshake.RefuseMemory
+	case k.arriving > max(lim.Arriving/k.srv.cfg.Loops, 1) && !k.makeRoom():
+		return handshake.RefuseArriving
 	}
+	return nil
 }
 
 // forget takes c off the loop.
 func (k *keeper) forget(c *Conn) {
-	switch {
-	case c.has(fCounted):
+	if c.arrived(); c.has(fCounted) {
 		k.open.Add(-1)
-	case !c.has(fRefused):
-		k.handshakes--
 	}
 	k.loop.Close(c.key)
 	k.conns[c.key.Slot()] = nil
@@ -139,6 +151,8 @@ func (k *keeper) Message(m message) {
 		k.drain()
 	case mCut:
 		k.cut()
+	case mPaid:
+		k.goOn()
 	default:
 		k.layer.posted(m.c, &m)
 		m.c.settle()
@@ -148,6 +162,7 @@ func (k *keeper) Message(m message) {
 // Tick is loop.Handler.
 func (k *keeper) Tick() {
 	k.buffered.Store(k.pool.lent)
+	k.arrivingNow.Store(int64(k.arriving))
 	for _, c := range k.late {
 		k.loop.Post(message{c: c, kind: mRetry})
 	}

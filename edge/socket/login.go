@@ -116,7 +116,8 @@ func (g *gateway) attached(c *Conn, resumed bool, at downlink.Token) {
 		return
 	}
 	c.state = stOpen
-	c.seen, c.pings = c.k.now(), 0
+	c.arrived()
+	c.hear(c.k.now())
 	c.sess.at = at
 	c.k.add(nLogins, 1)
 	g.loginReply(c, resumed)

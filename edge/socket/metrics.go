@@ -27,6 +27,8 @@ const (
 	nBytesIn
 	nBytesOut
 	nLostEvents
+	nLimitedFrames
+	nLimitedBytes
 	countKinds
 )
 
@@ -46,15 +48,19 @@ var sums = [countKinds]struct{ name, help string }{
 	nBytesIn:        {"bytes_in_total", "Bytes read from sockets."},
 	nBytesOut:       {"bytes_out_total", "Bytes written to sockets."},
 	nLostEvents:     {"lost_events_total", "Disconnected events that could not be stored."},
+	nLimitedFrames:  {"limited_frames_total", "Pauses in reading a connection that had sent too many frames."},
+	nLimitedBytes:   {"limited_bytes_total", "Pauses in reading a connection that had sent too many bytes."},
 }
 
 // counts are one loop's. Only that loop adds, so the atomics never contend; padding
 // keeps the next loop's off its cache lines.
 type counts struct {
-	n        [countKinds]atomic.Uint64
-	open     atomic.Int64 // connections behind the handshake
-	buffered atomic.Int64 // bytes lent, as of the last tick
-	_        [64]byte
+	n           [countKinds]atomic.Uint64
+	open        atomic.Int64 // connections behind the handshake
+	limited     atomic.Int64 // connections that have sent too much
+	arrivingNow atomic.Int64 // connections on their way in, as of the last tick
+	buffered    atomic.Int64 // bytes lent, as of the last tick
+	_           [64]byte
 }
 
 func (c *counts) add(k count, n int) { c.n[k].Add(uint64(n)) }
@@ -113,6 +119,12 @@ func (s *Server) registerSums(reg prometheus.Registerer) {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "wirepost_edge_connections", Help: "WebSocket connections that are open.",
 		}, sum(func(c *counts) float64 { return float64(c.open.Load()) })),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "wirepost_edge_connections_arriving", Help: "Connections in the handshake or the login.",
+		}, sum(func(c *counts) float64 { return float64(c.arrivingNow.Load()) })),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "wirepost_edge_connections_limited", Help: "Connections that are not read now because they sent too much.",
+		}, sum(func(c *counts) float64 { return float64(c.limited.Load()) })),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "wirepost_edge_buffered_bytes", Help: "Bytes of buffers lent to connections.",
 		}, sum(func(c *counts) float64 { return float64(c.buffered.Load()) })))

@@ -49,14 +49,13 @@ func (c *Conn) open(request, behind []byte) {
 	}
 	c.k.tmp = req.Append(c.k.tmp[:0])
 	if !c.queueRaw(c.k.tmp) {
-		c.refuse(handshake.RefuseOverload)
+		c.refuse(handshake.RefuseMemory)
 		return
 	}
 	if c.flush(); c.state == stClosed || c.w == nil || c.w.out != nil { // a fresh socket takes 200 bytes, or it is broken
 		c.lost()
 		return
 	}
-	c.k.handshakes--
 	c.set(fCounted)
 	c.k.add(nOpened, 1)
 	c.k.open.Add(1)
@@ -77,9 +76,9 @@ func (c *Conn) refuse(r *handshake.Refusal) {
 		return
 	}
 	c.k.srv.metrics.refused[r.Reason].Inc()
-	c.k.handshakes--
+	c.arrived()
 	c.state, c.deadline = stClosing, c.k.now().after(min(c.k.srv.cfg.Times.Close, time.Second))
-	c.set(fDeaf | fShut | fRefused)
+	c.set(fDeaf | fShut)
 	c.dropRest()
 	c.k.tmp = r.Append(c.k.tmp[:0])
 	if !c.queueRaw(c.k.tmp) { // no buffer: a fresh socket takes it at once
@@ -87,6 +86,17 @@ func (c *Conn) refuse(r *handshake.Refusal) {
 		c.k.loop.ShutdownWrite(c.key)
 	}
 	c.rearm()
+}
+
+// turnAway answers a fresh connection and closes it at once: there is no descriptor to
+// spare for one that waits until its peer has read. What it has sent is read first, or
+// the kernel would answer with a reset.
+func (c *Conn) turnAway(r *handshake.Refusal) {
+	c.k.srv.metrics.refused[r.Reason].Inc()
+	_, _ = c.k.loop.Read(c.key, c.k.scratch)
+	c.k.tmp = r.Append(c.k.tmp[:0])
+	_, _ = c.k.loop.Write(c.key, c.k.tmp)
+	c.closeSocket()
 }
 
 // logOrigin tells the operator which variable lets the page in, at most once a second.

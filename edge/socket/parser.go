@@ -46,34 +46,33 @@ type event struct {
 }
 
 // resting reports whether no message and no frame is incomplete.
-func (p *parser) resting() bool { return p.headN == 0 && !p.inFrame && p.msgOp == 0 }
+func (p *parser) resting() bool { return p.between() && p.msgOp == 0 }
 
-// next takes bytes from b, which it may change, until an event is complete or b is used
+// between reports whether no frame is incomplete.
+func (p *parser) between() bool { return p.headN == 0 && !p.inFrame }
+
+// next takes bytes from b, which it may change, until a frame is complete or b is used
 // up, and returns how many it took.
 func (p *parser) next(b []byte, lim bounds, pool *buffers) (used int, ev event, f *fault) {
 	p.releaseDone(pool)
-	for {
-		if !p.inFrame {
-			n, ok, f := p.header(b[used:], lim)
-			used += n
-			if !ok || f != nil {
-				return used, event{}, f
-			}
-		}
-		n := min(len(b)-used, p.size-p.got)
-		chunk := b[used : used+n]
-		used += n
-		ws.Cipher(chunk, p.mask, p.got)
-		p.got += n
-		if p.op.IsControl() {
-			ev, f = p.control(chunk, pool)
-		} else {
-			ev, f = p.data(chunk, pool)
-		}
-		if f != nil || ev.op != 0 || p.inFrame {
-			return used, ev, f
+	if !p.inFrame {
+		n, ok, f := p.header(b, lim)
+		used = n
+		if !ok || f != nil {
+			return used, event{}, f
 		}
 	}
+	n := min(len(b)-used, p.size-p.got)
+	chunk := b[used : used+n]
+	used += n
+	ws.Cipher(chunk, p.mask, p.got)
+	p.got += n
+	if p.op.IsControl() {
+		ev, f = p.control(chunk, pool)
+	} else {
+		ev, f = p.data(chunk, pool)
+	}
+	return used, ev, f
 }
 
 // header takes the bytes of a frame's head. Rules that its first two bytes break are

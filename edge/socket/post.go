@@ -28,6 +28,7 @@ const (
 	mRetry // of Disconnected
 	mDrain // all
 	mCut   // all
+	mPaid  // all: see goOn
 )
 
 // The methods below are what the neighbours call, on goroutines of their own. None

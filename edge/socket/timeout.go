@@ -52,13 +52,14 @@ func (c *Conn) isDue() {
 		}
 	}
 	c.isStuck(now, t)
+	c.relieve(now)
 }
 
 // isSilent pings a peer after each interval of silence, and closes after 2.5 of them.
 // While the connection is paused the peer's bytes wait unread, so its silence says nothing.
 func (c *Conn) isSilent(now stamp, interval time.Duration) {
 	if c.paused() {
-		c.seen, c.pings = now, 0
+		c.hear(now)
 		return
 	}
 	if c.seen.after(interval * 5 / 2).reached(now) {
@@ -108,6 +109,9 @@ func (c *Conn) rearm() {
 		}
 	}
 	if c.state < stClosing {
+		if c.has(fLimited) && !c.has(fPaid) {
+			next = earlier(next, now.after(c.spent.wait(&c.k.srv.cfg.Rates)))
+		}
 		if w := c.w; w != nil {
 			if !w.parser.resting() {
 				next = earlier(next, w.since.after(t.Message))

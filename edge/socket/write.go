@@ -165,9 +165,6 @@ func (c *Conn) written() {
 	if c.has(fShut) {
 		c.k.loop.ShutdownWrite(c.key)
 	}
-	if c.state == stClosing && c.end == EndClient {
-		c.closeSocket() // both close frames are on their way: the server ends TCP first
-	}
 }
 
 // writable goes on where write stopped.

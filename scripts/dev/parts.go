@@ -123,6 +123,7 @@ func (e *edgeSlot) live(ctx context.Context, ls [2]net.Listener) error {
 	cfg, err := edge.LoadConfig(map[string]string{
 		"EDGE_NAME": e.lifeName(), "NATS_URL": e.s.natsURL, "JWT_HS256_SECRET": string(e.s.secret), "ALLOWED_ORIGINS": origins,
 		"DRAIN_NOTICE": "0s", "DRAIN_RATE": "100000",
+		"FRAME_RATE": "1000", // the page sends a thousand messages at once, and all of them again after a reconnect
 	})
 	if err != nil {
 		return err

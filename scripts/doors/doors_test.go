@@ -94,6 +94,7 @@ var doors = []struct {
 	{"edge/downlink", []string{root + "edge/uplink", root + "edge/socket", gobwas}, "up and down are two stations"},
 	{"edge/users", []string{nats, gobwas}, "a table"},
 	{"edge/handshake", []string{nats}, "a parser"},
+	{"edge/memory", []string{nats, gobwas, root + "shared", root + "edge/socket"}, "it knows the runtime alone"},
 	{"edge/auth", []string{nats, gobwas}, "it knows tokens alone"},
 	{"worker/messaging", []string{nats, mongo}, "the business knows neither the carrier nor the store"},
 	{"worker/mongostore", []string{nats, root + "worker/lane", root + "worker/delivery"}, "the store knows no carrier"},
@@ -105,6 +106,8 @@ var doors = []struct {
 	{"shared/envelope", []string{nats, gobwas}, "a plain map is enough"},
 	{"shared/protocol", []string{nats, gobwas}, "the protocol knows no carrier"},
 	{"shared/client", []string{nats, mongo}, "a client talks WebSocket"},
+	{"scripts/load/wire", []string{nats, mongo, natsServer, root + "shared", root + "edge", root + "worker"}, "it measures any WebSocket server, by nothing of what is measured"},
+	{"scripts/load/agent", []string{nats, mongo, natsServer, root + "edge", root + "worker"}, "a client knows the protocol alone"},
 }
 
 func TestDoors(t *testing.T) {

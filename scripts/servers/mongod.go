@@ -105,6 +105,14 @@ func (m *Mongod) Start(ctx context.Context) error {
 	return nil
 }
 
+// PID returns the server's process id, 0 while it is down.
+func (m *Mongod) PID() int {
+	if m.proc == nil {
+		return 0
+	}
+	return m.proc.cmd.Process.Pid
+}
+
 // Kill ends the server with SIGKILL and returns when it is gone.
 func (m *Mongod) Kill() { m.end(syscall.SIGKILL) }
 

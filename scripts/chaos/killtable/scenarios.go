@@ -31,6 +31,12 @@ func small(edges, workers int) fleet.Spec {
 		EdgeEnv: []string{"HEARTBEAT=2s", "DRAIN_NOTICE=100ms"}}
 }
 
+// unbounded lets a client send as fast as it can.
+func unbounded(s fleet.Spec) fleet.Spec {
+	s.EdgeEnv = append(s.EdgeEnv, "FRAME_RATE=0", "BYTE_RATE=0")
+	return s
+}
+
 // replicated: the primary stays one for longer than the worker tries an insert (5 s).
 func replicated(s fleet.Spec) fleet.Spec {
 	s.Store.Members, s.Store.Election = 3, 12*time.Second
@@ -428,7 +434,7 @@ var deviceAway = &scenario{
 // deafDevice: a device does not read while more comes than an edge keeps for it.
 var deafDevice = &scenario{
 	name:  "a device does not read",
-	spec:  small(1, 1),
+	spec:  unbounded(small(1, 1)),
 	users: load.Options{Users: 4, Slow: 1},
 	shows: map[string][]check.Rule{"drop-slow": {check.Channel, check.Hole}},
 	play: func(ctx context.Context, t *trial.Trial) error {

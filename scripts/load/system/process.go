@@ -1,0 +1,145 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	readyTimeout = time.Minute // of one process, on a machine that starts sixty of them
+	readyEvery   = 25 * time.Millisecond
+	logTail      = 2000 // bytes of a log in an error
+)
+
+// Process is one program. It keeps its command and its log when it is started again.
+// Its methods may be called concurrently, but Start and Kill only one at a time.
+type Process struct {
+	Name string
+	args []string // the program first
+	env  []string
+	log  string
+
+	mu   sync.Mutex
+	cmd  *exec.Cmd     // guarded by mu
+	gone chan struct{} // guarded by mu: closed when cmd has been waited for
+}
+
+// Command returns a process that a shell command runs, in this process's environment. Its
+// output goes to a file.
+func Command(name, command, log string) *Process {
+	return &Process{Name: name, args: []string{"/bin/sh", "-c", "exec " + command}, env: os.Environ(), log: log}
+}
+
+// Start starts the process, which dies with this one, however this one ends.
+func (p *Process) Start() error {
+	out, err := os.OpenFile(p.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", p.Name, err)
+	}
+	defer func() { _ = out.Close() }()
+	cmd := exec.Command(p.args[0], p.args[1:]...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = p.env, out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started, gone := make(chan error, 1), make(chan struct{})
+	go func() {
+		// The kernel sends the parent-death signal when the thread that started the
+		// child ends, so that thread is kept.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(gone)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // its exit code says nothing that its log does not
+		}
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start %s: %w", p.Name, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cmd, p.gone = cmd, gone
+	return nil
+}
+
+// life returns what was started last, nil before the first Start.
+func (p *Process) life() (*exec.Cmd, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd, p.gone
+}
+
+// PID returns the process's id, 0 when it was never started.
+func (p *Process) PID() int {
+	cmd, _ := p.life()
+	if cmd == nil {
+		return 0
+	}
+	return cmd.Process.Pid
+}
+
+// Kill is SIGKILL. It returns when the process is gone.
+func (p *Process) Kill() {
+	if cmd, gone := p.life(); cmd != nil {
+		_ = cmd.Process.Kill() // it may have ended by itself
+		<-gone
+	}
+}
+
+// await returns when probe does without an error.
+func (p *Process) await(ctx context.Context, probe func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	_, gone := p.life()
+	for {
+		err := probe(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-gone:
+			return fmt.Errorf("%s ended: %s", p.Name, p.tail())
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w: %w (its log: %s)", p.Name, ctx.Err(), err, p.tail())
+		case <-time.After(readyEvery): // readiness sends no signal
+		}
+	}
+}
+
+func (p *Process) tail() string {
+	b, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-logTail):])
+}
+
+var errStatus = errors.New("not ready")
+
+// getOK returns a probe that is content with status 200.
+func getOK(url string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		req.Close = true // nothing stays behind between two looks
+		res, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			return err
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return fmt.Errorf("%w: %s", errStatus, res.Status)
+		}
+		return nil
+	}
+}
