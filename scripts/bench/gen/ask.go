@@ -132,11 +132,11 @@ func (a *asking) message(id uint32, b []byte) {
 	}
 }
 
-// finished ends the job when its time is over and nothing is under way, and reports
-// whether it has.
+// finished ends the job when its time is over, all that was due is sent and nothing is
+// under way, and reports whether it has. An answer may come before a wake-up that is late.
 func (a *asking) finished() bool {
 	chat, _ := a.talk.(*chatter)
-	if a.open > 0 || a.g.job != a || a.g.client.Now() < a.end || chat != nil && chat.delivered < len(a.taken) {
+	if a.open > 0 || a.gap > 0 && a.due < a.end || a.g.job != a || a.g.client.Now() < a.end || chat != nil && chat.delivered < len(a.taken) {
 		return false
 	}
 	slices.Sort(a.taken)
