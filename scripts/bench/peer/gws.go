@@ -9,8 +9,10 @@ import (
 // serveGws: the loop of a connection on a goroutine that the HTTP server's is not kept
 // for, as its documentation advises, and a Broadcaster, which encodes once, for everybody.
 func serveGws(m Mode, addr string) error {
-	up := gws.NewUpgrader(&gwsHandler{mode: m}, &gws.ServerOption{})
+	h := &gwsHandler{mode: m}
+	up := gws.NewUpgrader(h, &gws.ServerOption{})
 	http.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) {
+		h.all.expect(m)
 		c, err := up.Upgrade(w, r)
 		if err != nil {
 			return // it was answered

@@ -26,7 +26,10 @@ func serveNbio(m Mode, addr string) error {
 		up.OnClose(func(c *websocket.Conn, _ error) { all.remove(c) })
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) { _, _ = up.Upgrade(w, r, nil) })
+	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) {
+		all.expect(m)
+		_, _ = up.Upgrade(w, r, nil)
+	})
 	engine := nbhttp.NewEngine(nbhttp.Config{Network: "tcp", Addrs: []string{addr}, Handler: mux,
 		IOMod: nbhttp.IOModNonBlocking, ReleaseWebsocketPayload: true})
 	if err := engine.Start(); err != nil {
