@@ -11,6 +11,7 @@ import (
 
 	"github.com/wirepost/wirepost/scripts/load/system"
 	"github.com/wirepost/wirepost/scripts/load/usage"
+	"github.com/wirepost/wirepost/scripts/load/wire"
 )
 
 // target is what is loaded. Its zero value is nothing.
@@ -32,6 +33,11 @@ func (t *target) close() {
 func startTarget(ctx context.Context, cfg *config, out io.Writer) (target, error) {
 	if len(cfg.urls) == 0 {
 		return startOwn(ctx, cfg, out)
+	}
+	for _, u := range cfg.urls { // said here, not by each process
+		if _, err := wire.ParseTarget(u); err != nil {
+			return target{}, err
+		}
 	}
 	t := target{name: strings.Join(cfg.urls, ", ")}
 	if len(cfg.servers) > 0 {
