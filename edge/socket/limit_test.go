@@ -184,34 +184,3 @@ func TestClosingReadsLittle(t *testing.T) {
 		t.Errorf("%v bytes were read", n)
 	}
 }
-
-// Who holds much cannot keep those away who need little.
-func TestBudgetIsShared(t *testing.T) {
-	r := serve(t, func(c *socket.Config, _ *rig) { c.Loops = 1; c.Limits.Buffered = 4 << 20 })
-	part := frame(ws.OpText, true, strings.Repeat("x", 120<<10))
-	greedy := 0
-	for greedy < 200 && r.metric("closed_total", "memory") == 0 {
-		p := r.login("greedy")
-		want := r.metric("bytes_in_total") + 100<<10
-		p.raw(part[:100<<10])
-		eventually(t, "it is read", func() bool { return r.metric("bytes_in_total") >= want || r.metric("closed_total", "memory") > 0 })
-		greedy++
-	}
-	if greedy == 200 {
-		t.Fatal("nobody was refused")
-	}
-	r.up.next(t) // Disconnected
-	closed := r.metric("closed_total", "memory")
-	for range 20 {
-		p := r.login("modest")
-		b := frame(ws.OpText, true, strings.Repeat("y", 200))
-		p.raw(b[:100])
-		p.raw(b[100:])
-		if ev := r.up.next(t); len(ev.data) != 200 {
-			t.Fatalf("published %s %q", ev.Type, ev.Reason)
-		}
-	}
-	if n := r.metric("closed_total", "memory"); n != closed {
-		t.Errorf("%v more were closed for memory", n-closed)
-	}
-}
