@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/FerretDB/FerretDB/ferretdb"
@@ -34,7 +35,7 @@ func startFerret(ctx context.Context, dir string, port int) (string, func(), err
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", nil, fmt.Errorf("start FerretDB: %w", err)
 	}
-	f, err := ferretdb.New(&ferretdb.Config{
+	f, err := newFerret(&ferretdb.Config{
 		Listener:  ferretdb.ListenerConfig{TCP: fmt.Sprintf("127.0.0.1:%d", port)},
 		Handler:   "sqlite",
 		SQLiteURL: sqliteURL(dir),
@@ -56,6 +57,16 @@ func startFerret(ctx context.Context, dir string, port int) (string, func(), err
 		<-indexed
 	}()
 	return f.MongoDBURI(), func() { cancel(); <-done }, nil
+}
+
+var making sync.Mutex // held while a FerretDB is made
+
+// newFerret makes one FerretDB at a time: ferretdb.New writes to a variable of its package
+// (version.Get().Package in 1.24), which is a data race between two of them.
+func newFerret(cfg *ferretdb.Config) (*ferretdb.FerretDB, error) {
+	making.Lock()
+	defer making.Unlock()
+	return ferretdb.New(cfg)
 }
 
 // sqliteURL names a folder of SQLite files for FerretDB. FerretDB adds busy_timeout and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,6 +53,23 @@ func TestNATSRestartKeepsPortAndMessages(t *testing.T) {
 
 // What FerretDB has acknowledged is in its files at once: a copy of them, taken while it
 // runs, is what kill -9 would leave behind.
+// Tests that start a store each run side by side; the race detector has found them out.
+func TestFerretsStartAtTheSameTime(t *testing.T) {
+	var all sync.WaitGroup
+	for range 4 {
+		dir := t.TempDir()
+		all.Go(func() {
+			s, err := servers.NewFerretServer(dir)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s.Stop()
+		})
+	}
+	all.Wait()
+}
+
 func TestFerretAcknowledgesWhatIsInItsFiles(t *testing.T) {
 	dir, crashed := t.TempDir(), t.TempDir()
 	first, err := servers.NewFerretServer(dir)
