@@ -2,7 +2,8 @@
 // edge stops taking connections before the kernel or the collector ends the ones it has.
 //
 // It reads what the Go runtime knows, and at the start of the process what limit its
-// cgroup has. It refuses nothing itself: who asks acts.
+// cgroup has. It refuses nothing itself: who asks acts. When the process is at rest it
+// collects garbage, so that memory is what the connections need.
 package memory
 
 import (
@@ -87,9 +88,11 @@ func (w *Watch) Run(ctx context.Context) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	var seen uint64 // collections
-	since := time.Now()
+	since, rest := time.Now(), newRest()
 	for {
-		if n := w.look(); n != seen || !w.Short() {
+		n := w.look()
+		rest.look(time.Now(), n, w.value(live), w.value(objects)-w.value(live)+w.value(free))
+		if n != seen || !w.Short() {
 			seen, since = n, time.Now()
 		} else if time.Since(since) > collectAfter {
 			runtime.GC() // nothing else would: who allocates is turned away
@@ -107,9 +110,11 @@ func (w *Watch) Run(ctx context.Context) {
 // what there is.
 func (w *Watch) look() (collections uint64) {
 	metrics.Read(w.read)
-	v := func(i int) int64 { return int64(w.read[i].Value.Uint64()) }
-	used := v(live) + v(total) - v(objects) - v(free) - v(released)
+	used := w.value(live) + w.value(total) - w.value(objects) - w.value(free) - w.value(released)
 	w.used.Store(used)
 	w.short.Store(used > w.limit/100*watermark)
-	return uint64(v(cycles))
+	return uint64(w.value(cycles))
 }
+
+// value is what look read of one of samples().
+func (w *Watch) value(i int) int64 { return int64(w.read[i].Value.Uint64()) }
