@@ -98,8 +98,7 @@ fuzz: ## run every fuzz target, one after the other (FUZZTIME=1m each, FUZZ=name
 	@scripts/fuzz.sh "$(or $(FUZZTIME),1m)" "$(FUZZ)"
 
 .PHONY: bench
-bench: build have-mongod ## measure wirepost beside other servers and the machine's floors: some 10 minutes (ARGS="-quick -only echo")
-	@cd scripts && GOWORK=off go build -buildvcs=false -o ../bin/nats-server github.com/nats-io/nats-server/v2
+bench: load-bin have-mongod ## measure wirepost beside other servers and the machine's floors: some 15 minutes (ARGS="-quick -only echo")
 	@cd scripts/bench && GOWORK=off go build -buildvcs=false -trimpath -o ../../bin/bench .
 	@bin/bench -mongod "$$(command -v mongod || echo $(MONGOD))" $(ARGS)
 

@@ -19,6 +19,7 @@ import (
 type bench struct {
 	self   string // path of this program
 	bin    system.Binaries
+	load   string // path of bin/load; what it starts lies beside it
 	spans  spans
 	tables []*figure.Table
 }
@@ -33,18 +34,19 @@ type spans struct {
 	warm         time.Duration // before each measurement of messages
 	span         time.Duration // of messages
 	chat         time.Duration // of stored messages
+	load         time.Duration // of the messages of bin/load
 	natsMessages int
 	accepts      int
 }
 
 func full(rounds int) spans {
 	return spans{rounds: rounds, idleFrom: 2000, idleTo: 15000, settle: 4 * time.Second, hold: 8 * time.Second,
-		warm: 300 * time.Millisecond, span: 2 * time.Second, chat: 8 * time.Second, natsMessages: 200_000, accepts: 15000}
+		warm: 300 * time.Millisecond, span: 2 * time.Second, chat: 8 * time.Second, load: 10 * time.Second, natsMessages: 200_000, accepts: 15000}
 }
 
 func short() spans {
 	return spans{rounds: 1, idleFrom: 1000, idleTo: 5000, settle: 2 * time.Second, hold: 3 * time.Second,
-		warm: 200 * time.Millisecond, span: time.Second, chat: 3 * time.Second, natsMessages: 50_000, accepts: 5000}
+		warm: 200 * time.Millisecond, span: time.Second, chat: 3 * time.Second, load: 4 * time.Second, natsMessages: 50_000, accepts: 5000}
 }
 
 // table makes a table of the report.

@@ -1,7 +1,7 @@
 // Command bench measures wirepost beside other servers and beside the machine's floors, in
 // one run, interleaved, and prints tables of medians, spreads and ratios.
 //
-//	make bench                             # all of it, some 10 minutes
+//	make bench                             # all of it, some 15 minutes
 //	make bench ARGS="-quick -only echo"
 //
 // Each server is a process of its own (`bench server <kind> <mode> <address>`, bin/edge,
@@ -49,7 +49,7 @@ func start(args []string) error {
 var suites = []struct {
 	name string
 	run  func(context.Context, *bench) error
-}{{"idle", idle}, {"echo", echo}, {"fanout", fanout}, {"stored", stored}, {"floors", floors}}
+}{{"idle", idle}, {"echo", echo}, {"fanout", fanout}, {"stored", stored}, {"floors", floors}, {"load", load}}
 
 func measure(ctx context.Context, args []string) error {
 	b := &bench{}
@@ -58,9 +58,10 @@ func measure(ctx context.Context, args []string) error {
 	flags.StringVar(&b.bin.Worker, "worker", "bin/worker", "the worker's binary")
 	flags.StringVar(&b.bin.NATS, "nats-server", "bin/nats-server", "the nats-server's binary")
 	flags.StringVar(&b.bin.Mongod, "mongod", "", "the mongod's binary, for the stored messages")
+	flags.StringVar(&b.load, "load", "bin/load", "the load tool's binary; the servers that it starts lie beside it")
 	quick := flags.Bool("quick", false, "one round, few connections, short spans: some 2 minutes, to try it")
 	flags.IntVar(&b.spans.rounds, "rounds", 3, "rounds")
-	only := flags.String("only", "", "suites, separated by commas: idle, echo, fanout, stored, floors; idle tells of connecting too")
+	only := flags.String("only", "", "suites, separated by commas: idle, echo, fanout, stored, floors, load; idle tells of connecting too")
 	jsonOut := flags.String("json", "", "a file that gets every value as JSON")
 	if err := flags.Parse(args); err != nil {
 		return err
