@@ -189,6 +189,7 @@ func TestPings(t *testing.T) {
 
 // A flood of pings whose answers are not read ends like any slow reader: bounded.
 func TestPingFlood(t *testing.T) {
+	t.Parallel()
 	r := serve(t, nil)
 	p := r.login("u1")
 	flood := make([]byte, 0, 1<<20)
