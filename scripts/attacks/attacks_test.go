@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -79,42 +80,45 @@ func TestAttacks(t *testing.T) {
 // height is what an edge looks like when all attackers are there.
 type height struct {
 	arriving float64 // the most connections that were on their way in at once
-	late     error   // of somebody who comes then
+	late     error   // of those who come then
 }
 
-// attack lets an army loose, and at its height somebody come.
+// attack lets an army loose. Some come when all of it is there, before the first of those
+// who only sit there have had their time, and some near its end.
 func attack(t *testing.T, s *site.Site, a *army.Attack) (report army.Report, high height) {
 	t.Helper()
-	lasts := attackTime + time.Duration(a.N)*time.Second/time.Duration(a.Dials)
-	ctx, cancel := context.WithTimeout(context.Background(), lasts)
+	all := time.Duration(a.N) * time.Second / time.Duration(a.Dials) // until all attackers are there
+	ctx, cancel := context.WithTimeout(context.Background(), all+attackTime)
 	defer cancel()
 	published := deliver(ctx, s, a)
 	come := make(chan height, 1)
 	go func() {
-		arriving, err := mostArriving(s, lasts-attackTime/4)
-		if err != nil {
-			come <- height{late: err}
-			return
+		var h height
+		for _, during := range []time.Duration{all + attackTime/8, attackTime * 5 / 8} {
+			most, err := mostArriving(s, during)
+			h.arriving, h.late = max(h.arriving, most), errors.Join(h.late, err, comeLate(s))
 		}
 		waits, err := s.Unread()
-		if err != nil {
-			come <- height{late: err}
-			return
-		}
-		t.Logf("%.1f MiB wait in the kernel, at most %v connections were on their way in", mib(waits), arriving)
-		// A client comes back after a refusal; the third time at the latest it is in.
-		for range 3 {
-			var c *crowd.Crowd
-			if c, err = crowd.Login(s.Addr, 1, func(string) string { return token("latecomer") }); err == nil {
-				c.Close()
-				break
-			}
-		}
-		come <- height{arriving, err}
+		h.late = errors.Join(h.late, err)
+		t.Logf("%.1f MiB wait in the kernel, at most %v connections were on their way in", mib(waits), h.arriving)
+		come <- h
 	}()
 	report = army.New(a, addrPort(t, s)).Run(ctx)
 	<-published
 	return report, <-come
+}
+
+// comeLate lets some come, one after the other. Each is in at its first try: whoever only
+// sits there gives way.
+func comeLate(s *site.Site) error {
+	for range 10 {
+		c, err := crowd.Login(s.Addr, 1, func(string) string { return token("latecomer") })
+		if err != nil {
+			return err
+		}
+		c.Close()
+	}
+	return nil
 }
 
 // mostArriving looks for a time at how many connections are on their way in.
