@@ -203,6 +203,27 @@ func TestWritableOnlyWhileWanted(t *testing.T) {
 	roundTrip(t, c, "b")
 }
 
+// Timers have a grain of their own: they do not wait for the next Tick, which may be far.
+func TestTimersDoNotWaitForTheTick(t *testing.T) {
+	e := &echo{}
+	accepted, fired := make(chan loop.Key, 1), make(chan struct{}, 1)
+	e.accepted = func(k loop.Key) { accepted <- k }
+	e.timeout = func(loop.Key) { fired <- struct{}{} }
+	dial(t, start(t, e, time.Hour))
+	k := <-accepted
+	for range 3 {
+		e.l.Post(func() { e.l.Arm(k, 30*time.Millisecond) })
+		select {
+		case <-fired:
+		case <-time.After(10 * time.Second):
+			t.Fatal("a timer waits for the tick")
+		}
+	}
+	if n := e.ticks.Load(); n != 0 {
+		t.Errorf("%d ticks in an hour of one", n)
+	}
+}
+
 func TestTimers(t *testing.T) {
 	e := &echo{}
 	accepted := make(chan loop.Key, 3)
