@@ -58,14 +58,20 @@ type Handler[M any] interface {
 
 // Config holds what can be set. The zero value is the default.
 type Config struct {
-	// Tick is the grain of the timer wheel; 0 is 250 ms.
+	// Tick is how often Handler.Tick is called; 0 is 250 ms. The timer wheel has a finer
+	// grain, of 20 ms, unless Tick is even shorter.
 	Tick time.Duration
 	// Events is how many ready descriptors one poll takes; 0 is 256.
 	Events int
 }
 
 const (
-	defaultTick   = 250 * time.Millisecond
+	defaultTick = 250 * time.Millisecond
+	// grain is the timer wheel's. Timers that are due in one grain fire together: those of
+	// connections that may go on after they sent too much, for one, so a grain of a whole
+	// Tick would let a quarter of a second of what they send come at once. Turning the
+	// wheel costs an idle loop 50 wake-ups a second.
+	grain         = 20 * time.Millisecond
 	defaultEvents = 256
 	acceptBatch   = 16  // connections accepted in one turn, so that those already here get theirs
 	messageBatch  = 256 // messages between two calls of TurnEnd
@@ -94,7 +100,9 @@ type Loop[M any] struct {
 	paused  int        // ticks until accepting goes on; 0: not paused
 	peers   []*Loop[M] // that share the accepted connections, this one included; see Share
 	now     time.Duration
-	tickLen time.Duration
+	tickLen time.Duration // between two calls of Handler.Tick
+	tickAt  time.Duration // when the next one is due
+	grain   time.Duration // of the wheel, and of the timerfd
 	start   time.Time
 	timerfd int
 
@@ -123,7 +131,7 @@ func New[M any](h Handler[M], cfg Config) (*Loop[M], error) {
 		cfg.Events = defaultEvents
 	}
 	l := &Loop[M]{
-		handler: h, lisfd: -1, timerfd: -1, tickLen: cfg.Tick, start: time.Now(),
+		handler: h, lisfd: -1, timerfd: -1, tickLen: cfg.Tick, tickAt: cfg.Tick, grain: min(grain, cfg.Tick), start: time.Now(),
 		events: make([]unix.EpollEvent, cfg.Events),
 	}
 	l.mail.wakefd = -1
@@ -151,7 +159,7 @@ func (l *Loop[M]) open() error {
 	if l.timerfd, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
 		return fmt.Errorf("create timerfd: %w", err)
 	}
-	every := unix.NsecToTimespec(l.tickLen.Nanoseconds())
+	every := unix.NsecToTimespec(l.grain.Nanoseconds())
 	if err := unix.TimerfdSettime(l.timerfd, 0, &unix.ItimerSpec{Interval: every, Value: every}, nil); err != nil {
 		return fmt.Errorf("set timerfd: %w", err)
 	}
@@ -368,18 +376,22 @@ func (l *Loop[M]) messages() bool {
 	return len(q) > 0 || len(fds) > 0
 }
 
-// tick turns the wheel up to now and ends a pause in accepting.
+// tick turns the wheel up to now, and once in a Tick ends a pause in accepting.
 func (l *Loop[M]) tick() {
+	l.table.wheel.advance(l, l.grains(l.now))
+	if l.now < l.tickAt {
+		return
+	}
+	l.tickAt += (l.now-l.tickAt)/l.tickLen*l.tickLen + l.tickLen // those that were missed are left out
 	if l.paused > 0 {
 		if l.paused--; l.paused == 0 && l.lisfd >= 0 {
 			_ = l.watch(l.lisfd, dataListen)
 		}
 	}
-	l.table.wheel.advance(l, l.ticks(l.now))
 	l.handler.Tick()
 }
 
-func (l *Loop[M]) ticks(d time.Duration) uint32 { return uint32(d / l.tickLen) }
+func (l *Loop[M]) grains(d time.Duration) uint32 { return uint32(d / l.grain) }
 
 // Release gives back what New and Listen opened, for a loop that never runs.
 func (l *Loop[M]) Release() { l.release() }

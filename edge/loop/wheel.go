@@ -1,22 +1,22 @@
 package loop
 
-const wheelSize = 256 // lists; with ticks of 250 ms a timer beyond 64 s is looked at once in 64 s
+const wheelSize = 256 // lists; with a grain of 20 ms a timer beyond 5 s is looked at once in 5 s
 
 // link is one connection's place in the wheel. It lies in the slot, so that a timer
 // costs no allocation and no pointer.
 type link struct {
 	next, prev int32  // slots; prev of the first is the list's head, see headOf
-	due        uint32 // tick
+	due        uint32 // grain
 }
 
 var unlinked = link{next: noSlot, prev: noSlot}
 
-// wheel is a hashed timer wheel: list due%wheelSize holds all timers of that tick and
-// of the ticks a whole turn later.
+// wheel is a hashed timer wheel: list due%wheelSize holds all timers of that grain and
+// of the grains a whole turn later.
 type wheel struct {
 	t     *table
 	heads [wheelSize + 1]int32 // the last one holds the list that is worked through
-	tick  uint32               // up to here everything due was called
+	at    uint32               // grain; up to here everything due was called
 }
 
 const firing = wheelSize
@@ -32,8 +32,8 @@ func (w *wheel) init(t *table) {
 }
 
 func (w *wheel) insert(i int32, due uint32) {
-	if due <= w.tick {
-		due = w.tick + 1
+	if due <= w.at {
+		due = w.at + 1
 	}
 	w.t.slots[i].due = due
 	w.push(i, int(due%wheelSize))
@@ -69,9 +69,9 @@ func (w *wheel) remove(i int32) {
 type expirer interface{ expired(k Key) }
 
 func (w *wheel) advance(e expirer, now uint32) {
-	for w.tick < now {
-		w.tick++
-		list := int(w.tick % wheelSize)
+	for w.at < now {
+		w.at++
+		list := int(w.at % wheelSize)
 		// The list moves aside, so that it stays whole whatever the calls do to it.
 		w.heads[firing], w.heads[list] = w.heads[list], noSlot
 		if first := w.heads[firing]; first != noSlot {
@@ -80,7 +80,7 @@ func (w *wheel) advance(e expirer, now uint32) {
 		for w.heads[firing] != noSlot {
 			i := w.heads[firing]
 			w.remove(i)
-			if s := &w.t.slots[i]; s.due > w.tick {
+			if s := &w.t.slots[i]; s.due > w.at {
 				w.push(i, list)
 			} else {
 				e.expired(Key(uint64(s.gen)<<32 | uint64(uint32(i))))

@@ -69,6 +69,7 @@ func TestArrivingAreCounted(t *testing.T) {
 // Those who only sit there do not keep out who means it: the oldest gives way, in the
 // handshake and in the login.
 func TestWhoSitsThereGivesWay(t *testing.T) {
+	t.Parallel()
 	r := arriving(t, 2, func(c *socket.Config, _ *rig) { c.Times.Handshake, c.Times.Login = time.Minute, time.Minute })
 	drip := r.connect()
 	drip.raw([]byte("GET /ws"))
@@ -112,6 +113,7 @@ func (p *peer) tryLogin() bool {
 
 // Who waits for the edge itself does not give way: what is under way is finished first.
 func TestWhoIsAttachedDoesNotGiveWay(t *testing.T) {
+	t.Parallel()
 	r := arriving(t, 1, func(_ *socket.Config, r *rig) { r.down.auto = false })
 	p := r.open("/ws", "Authorization", "Bearer u1")
 	a := r.down.next(t)

@@ -66,7 +66,7 @@ type Times struct {
 	Write        time.Duration // 20 s in which a reader that lags takes not one byte
 	Close        time.Duration // 3 s for the peer's part of the close
 	ExpiryNotice time.Duration // 60 s before a token expires the client is told
-	Tick         time.Duration // 250 ms: the grain of all of these
+	Tick         time.Duration // 250 ms from one count of the gauges to the next; the loop's timers are finer
 }
 
 func (c *Config) setDefaults() {

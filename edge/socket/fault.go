@@ -27,6 +27,11 @@ var (
 	faultMemory          = &fault{EndMemory, "this edge is short of memory, reconnect"}
 )
 
+// registeredSince are the close codes that came into IANA's registry (RFC 6455 section
+// 11.7) after the RFC: service restart, try again later, bad gateway. gobwas/ws knows the
+// RFC's own alone.
+var registeredSince = ws.StatusCodeRange{Min: 1012, Max: 1014}
+
 // closePayload checks the body of a close frame and returns its code, 1005 if it has none.
 func closePayload(b []byte) (ws.StatusCode, *fault) {
 	if len(b) == 0 {
@@ -39,7 +44,11 @@ func closePayload(b []byte) (ws.StatusCode, *fault) {
 	if code > ws.StatusRangePrivate.Max {
 		return 0, faultClosePayload
 	}
-	switch err := ws.CheckCloseFrameData(code, reason); err {
+	checked := code
+	if code.In(registeredSince) {
+		checked = ws.StatusNormalClosure // then the reason is looked at alone
+	}
+	switch err := ws.CheckCloseFrameData(checked, reason); err {
 	case nil:
 		return code, nil
 	case ws.ErrProtocolInvalidUTF8:

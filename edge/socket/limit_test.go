@@ -113,6 +113,7 @@ func oneASecond(c *socket.Config, _ *rig) { c.Rates.Frames = 1 }
 
 // A connection that is not read is not silent: its heartbeats wait.
 func TestLimitedIsNotSilent(t *testing.T) {
+	t.Parallel()
 	r := serve(t, func(c *socket.Config, r *rig) { oneASecond(c, r); c.Times.Heartbeat = 300 * time.Millisecond })
 	p := r.limited("u1")
 	for range 3 { // one a second, each after more than 2.5 intervals
@@ -154,6 +155,7 @@ func TestLimitedEnds(t *testing.T) {
 
 // Before the login, too.
 func TestLimitedBeforeTheLogin(t *testing.T) {
+	t.Parallel()
 	r := serve(t, func(c *socket.Config, r *rig) { oneASecond(c, r); c.Times.Login = 2 * time.Second })
 	p := r.open("/ws")
 	p.raw(bytes.Repeat(frame(ws.OpPing, true, ""), 1000))

@@ -347,8 +347,9 @@ func TestClosePayload(t *testing.T) {
 		end  End
 	}{
 		{"", 1005, EndNone}, {"\x03\xe8", 1000, EndNone}, {"\x03\xe8why €", 1000, EndNone}, {"\x0f\xa0", 4000, EndNone}, {"\x13\x87", 4999, EndNone},
+		{"\x03\xf3", 1011, EndNone}, {"\x03\xf4", 1012, EndNone}, {"\x03\xf5why", 1013, EndNone}, {"\x03\xf6", 1014, EndNone}, {"\x03\xf5\xff", 0, EndText},
 		{"\x03", 0, EndFrame}, {"\x00\x00", 0, EndFrame}, {"\x03\xe7", 0, EndFrame}, {"\x03\xec", 0, EndFrame}, {"\x03\xed", 0, EndFrame},
-		{"\x03\xee", 0, EndFrame}, {"\x03\xf7", 0, EndFrame}, {"\x04\x4c", 0, EndFrame}, {"\x0b\xb7", 0, EndFrame}, {"\x13\x88", 0, EndFrame},
+		{"\x03\xee", 0, EndFrame}, {"\x03\xf7", 0, EndFrame}, {"\x03\xf8", 0, EndFrame}, {"\x04\x4c", 0, EndFrame}, {"\x0b\xb7", 0, EndFrame}, {"\x13\x88", 0, EndFrame},
 		{"\xff\xff", 0, EndFrame}, {"\x03\xe8\xff", 0, EndText},
 	} {
 		code, f := closePayload([]byte(c.body))

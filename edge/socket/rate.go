@@ -110,7 +110,7 @@ func (c *Conn) relieve(now stamp) {
 	}
 }
 
-// paidStep is how many pauses end in one turn of the loop. The timers of a tick are due
+// paidStep is how many pauses end in one turn of the loop. The timers of one grain are due
 // together; all at once, those who send too much would hold up everybody else.
 const paidStep = 8
 

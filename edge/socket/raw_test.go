@@ -128,6 +128,20 @@ func TestFaultWhileClosing(t *testing.T) {
 	r.login("u1")
 }
 
+// The codes that IANA has registered since the RFC are answered alike, and are an orderly
+// end: a proxy between client and edge sends them.
+func TestRegisteredCloseCodes(t *testing.T) {
+	r := serve(t, nil)
+	for _, code := range []int{1012, 1013, 1014} {
+		p := r.login("u1")
+		p.raw(frame(ws.OpClose, true, string([]byte{byte(code >> 8), byte(code)})))
+		p.expectReply(code)
+		if ev := r.up.next(t); ev.Type != envelope.Disconnected || ev.Reason != envelope.ReasonClientClose {
+			t.Errorf("%d: published %s %q", code, ev.Type, ev.Reason)
+		}
+	}
+}
+
 func TestCloseWithoutCode(t *testing.T) {
 	r := serve(t, nil)
 	p := r.login("u1")
@@ -175,6 +189,7 @@ func TestPings(t *testing.T) {
 
 // A flood of pings whose answers are not read ends like any slow reader: bounded.
 func TestPingFlood(t *testing.T) {
+	t.Parallel()
 	r := serve(t, nil)
 	p := r.login("u1")
 	flood := make([]byte, 0, 1<<20)

@@ -17,6 +17,7 @@ import (
 )
 
 func TestLoginRelayDeliverDisconnect(t *testing.T) {
+	t.Parallel()
 	r := serve(t, nil)
 	p := r.open("/ws")
 	p.text(` {"sendUserId":"u 1", "msgBody":{"token":"u 1","deviceId":"d1","resume":"e1.0.7"}, "msgType":2}`)
@@ -293,6 +294,7 @@ func TestAttachFails(t *testing.T) {
 }
 
 func TestExpiryAndRefresh(t *testing.T) {
+	t.Parallel()
 	r := serve(t, func(c *socket.Config, _ *rig) { c.Times.ExpiryNotice = 900 * time.Millisecond })
 	p := r.login("u1/1s")
 	if m := p.message(); m.Code != protocol.NoticeTokenExpiry || m.RetryAfterMs > 900 || m.RetryAfterMs < 1 {
@@ -374,6 +376,7 @@ func TestSilence(t *testing.T) {
 
 // Any byte is a sign of life, a single one of a frame that is not complete too.
 func TestAnyByteIsASignOfLife(t *testing.T) {
+	t.Parallel()
 	r := serve(t, func(c *socket.Config, _ *rig) { c.Times.Heartbeat = 200 * time.Millisecond })
 	p := r.login("u1")
 	slow := frame(ws.OpText, true, "012")

@@ -64,7 +64,7 @@ func TestAllPlacesTaken(t *testing.T) {
 	for i := range places {
 		held = append(held, login(t, s, token(fmt.Sprintf("user-%d", i/8))))
 	}
-	for range 300 { // more than may linger until they have read their answer
+	for range 300 {
 		refused(t, s, "connections")
 	}
 	for _, p := range held {

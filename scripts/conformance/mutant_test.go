@@ -64,6 +64,7 @@ func TestMutants(t *testing.T) {
 	}
 	for _, m := range mutants {
 		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
+			t.Parallel() // one links while another waits for a case that does not end
 			addr := startProcess(t, buildWith(t, m.file, m.old, m.new), m.pieces)
 			for _, id := range m.noticed {
 				c, ok := cases[id]
@@ -142,7 +143,7 @@ func buildWith(t *testing.T, file, old, changed string) string {
 func build(t *testing.T, flags ...string) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "echo")
-	cmd := exec.Command("go", append(append([]string{"build", "-buildvcs=false", "-o", binary}, flags...), "./echo")...)
+	cmd := exec.Command("go", append(append([]string{"build", "-buildvcs=false", "-ldflags=-s -w", "-o", binary}, flags...), "./echo")...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}

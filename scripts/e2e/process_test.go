@@ -2,10 +2,8 @@ package e2e
 
 import (
 	"bufio"
-
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/wirepost/wirepost/scripts/ports"
 	"github.com/wirepost/wirepost/scripts/servers"
 )
 
@@ -91,12 +90,11 @@ func newProcess(t testing.TB, bin, name string, env ...string) *process {
 
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := ports.Take()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
+	return addr
 }
 
 func (p *process) start() {

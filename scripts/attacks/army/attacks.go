@@ -65,7 +65,7 @@ func All(token Token) []*Attack {
 				top := []byte{0x00, 0x40, 0x7f, 0xff}[i%4]
 				return append(login("lengths")(i), 0x81, 0xff, top, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4, 'x')
 			},
-			Holds: userConn, Proof: []string{`closed_total{code="1009",reason="too_large"}`, `closed_total{code="1002",reason="bad_frame"}`},
+			Holds: userConn, Proof: []string{`closed_total{code="1009",reason="too_large"}`},
 		},
 		{
 			Name: "fragments", What: "messages of endless empty fragments", N: 200, Every: 50 * time.Millisecond, Dials: 200,

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +22,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/wirepost/wirepost/scripts/devkeys"
+	"github.com/wirepost/wirepost/scripts/ports"
 	"github.com/wirepost/wirepost/scripts/servers"
 	"github.com/wirepost/wirepost/shared/subject"
 	"github.com/wirepost/wirepost/shared/userid"
@@ -89,8 +89,10 @@ func (s *Site) prepare() (err error) {
 // start runs the edge. Its addresses were free a moment ago.
 func (s *Site) start(o *Options) error {
 	var err error
-	if s.Addr, s.admin, err = freeAddresses(); err != nil {
-		return err
+	for _, at := range []*string{&s.Addr, &s.admin} {
+		if *at, err = ports.Take(); err != nil {
+			return err
+		}
 	}
 	out, err := os.Create(s.Log)
 	if err != nil {
@@ -211,20 +213,6 @@ func (m Metrics) Since(before Metrics) Metrics {
 		}
 	}
 	return d
-}
-
-// freeAddresses returns two loopback addresses that nobody listens on.
-func freeAddresses() (a, b string, err error) {
-	var addrs [2]string
-	for i := range addrs {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return "", "", err
-		}
-		defer func() { _ = ln.Close() }()
-		addrs[i] = ln.Addr().String()
-	}
-	return addrs[0], addrs[1], nil
 }
 
 var errProc = errors.New("unexpected text in /proc")

@@ -84,13 +84,13 @@ func (a *asking) woken() {
 		a.due += a.gap
 	}
 	switch {
-	case now >= a.end+patience:
-		a.g.fail(fmt.Errorf("%w: %d of %d within %v", errSlow, a.open, a.open+len(a.taken), patience))
+	case now >= a.end+a.g.opt.patience:
+		a.g.fail(fmt.Errorf("%w: %d of %d within %v", errSlow, a.open, a.open+len(a.taken), a.g.opt.patience))
 	case now >= a.end:
 		if a.finished() {
 			return
 		}
-		a.g.client.WakeAt(a.end + patience)
+		a.g.client.WakeAt(a.end + a.g.opt.patience)
 	case a.gap > 0:
 		a.g.client.WakeAt(min(a.due, a.end))
 	default:

@@ -41,8 +41,8 @@ func (g *Generator) fan(c Command) {
 func (f *fanning) woken() {
 	now := f.g.client.Now()
 	switch {
-	case now >= f.end+patience:
-		f.g.fail(fmt.Errorf("%w: %d of %d deliveries within %v", errSlow, f.want-f.seen, f.want, patience))
+	case now >= f.end+f.g.opt.patience:
+		f.g.fail(fmt.Errorf("%w: %d of %d deliveries within %v", errSlow, f.want-f.seen, f.want, f.g.opt.patience))
 		return
 	case f.due <= now && f.due < f.end:
 		f.want += f.n
@@ -57,7 +57,7 @@ func (f *fanning) woken() {
 		return
 	}
 	f.finish()
-	f.g.client.WakeAt(f.end + patience)
+	f.g.client.WakeAt(f.end + f.g.opt.patience)
 }
 
 func (f *fanning) message(_ uint32, b []byte) {

@@ -8,6 +8,7 @@ package gen
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ type Options struct {
 	Secret  string // of the edge's tokens, for Edge
 	NATS    string // where Edge's frames are published, for Fan
 	Devices int    // connections of one user, for Edge; 0: 1
+
+	patience time.Duration // 0: the constant; tests have less
 }
 
 // Command is one job.
@@ -89,6 +92,7 @@ func Run(o Options, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	o.patience = cmp.Or(o.patience, patience)
 	g := &Generator{opt: o, d: d, conns: make([]*wire.Conn, o.Conns), results: make(chan Result, 1)}
 	if g.client, err = wire.New(g, wire.Options{Targets: []wire.Target{t}, Conns: o.Conns}); err != nil {
 		return err

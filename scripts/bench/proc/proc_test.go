@@ -65,6 +65,30 @@ func TestMeterOfAChild(t *testing.T) {
 	}
 }
 
+// RSS is what is resident now, not what once was.
+func TestRSSGoesDown(t *testing.T) {
+	rss := func() int64 {
+		n, err := proc.RSS(os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	const size = 64 << 20
+	before := rss()
+	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_POPULATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := rss()
+	if err := unix.Munmap(b); err != nil {
+		t.Fatal(err)
+	}
+	if after := rss(); with-before < size/2 || with-after < size/2 {
+		t.Errorf("%d bytes, with %d more %d, without them %d", before, size, with, after)
+	}
+}
+
 func TestAwaitTellsWhyAProcessEnded(t *testing.T) {
 	p, err := proc.Start(proc.Spec{Name: "short", Bin: "/bin/sh", Args: []string{"-c", "echo no such luck >&2; exit 3"}})
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/wirepost/wirepost/scripts/ports"
 )
 
 // probeTimeout bounds one look at whether a process serves.
@@ -33,7 +35,7 @@ func (f *Fleet) folder(p *Process) string { return filepath.Join(f.spec.Dir, p.N
 func addrs(fields ...*string) error {
 	for _, at := range fields {
 		var err error
-		if *at, err = fixedAddr(); err != nil {
+		if *at, err = ports.Take(); err != nil {
 			return err
 		}
 	}

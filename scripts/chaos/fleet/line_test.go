@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/wirepost/wirepost/scripts/ports"
 )
 
 // pipe is a connection through a proxy, from both of its ends.
@@ -178,7 +180,7 @@ func TestVerbsDoNotWaitForAPausedReceiver(t *testing.T) {
 
 // Who dials through a proxy to a process that is down is told so.
 func TestProxyToNobodyCloses(t *testing.T) {
-	nobody, err := fixedAddr()
+	nobody, err := ports.Take()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,10 +68,10 @@ func newSystem(t *testing.T, layout streams.Layout) *system {
 	return s
 }
 
-func (s *system) connect(url string) jetstream.JetStream {
+func (s *system) connect(url string, more ...nats.Option) jetstream.JetStream {
 	s.t.Helper()
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.ReconnectBufSize(-1),
-		nats.PingInterval(30*time.Second))
+	nc, err := nats.Connect(url, append(more, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.ReconnectBufSize(-1),
+		nats.PingInterval(30*time.Second))...)
 	if err != nil {
 		s.t.Fatal(err)
 	}

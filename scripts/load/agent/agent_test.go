@@ -4,6 +4,9 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -167,6 +170,25 @@ func TestLostConnectionsComeBackAndHideNothing(t *testing.T) {
 	}
 	if p, n := o.times.Quantile(tally.Ack, 0.8), o.times.Count(tally.Back); p < 200*time.Millisecond || n != 10 {
 		t.Errorf("p80 %v although a half was due in the pause; %d came back", p, n)
+	}
+	// All were gone for the half second in which rate/2 messages were due.
+	if least := o.times.Quantile(tally.Back, 0.01); least < 490*time.Millisecond {
+		t.Errorf("one was back after %v", least)
+	}
+}
+
+// A gateway that is full is no failure; one that answers anything else is.
+func TestRefusedHandshakes(t *testing.T) {
+	for status, want := range map[int]tally.Count{http.StatusServiceUnavailable: tally.TurnedAway, http.StatusForbidden: tally.Failed} {
+		h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+		t.Cleanup(h.Close)
+		o := start(t, &standin.Gateway{URL: "ws" + strings.TrimPrefix(h.URL, "http")}, nil)
+		o.say(agent.Command{Do: agent.Open, N: 10})
+		o.await("everybody was refused", func(t agent.Tick) bool { return t.Counts[tally.TurnedAway]+t.Counts[tally.Failed] >= 10 })
+		c := o.finish()
+		if other := tally.TurnedAway + tally.Failed - want; c[want] < 10 || c[other] != 0 || c[tally.Online] != 0 || c[tally.Logins] != 0 {
+			t.Errorf("status %d: counts %v", status, c)
+		}
 	}
 }
 

@@ -1,4 +1,9 @@
-package fleet
+// Package ports gives addresses to servers that are started, or started again, later.
+//
+// A port that the kernel picks is one of those that it also picks for outgoing
+// connections, of which load tools and tests have thousands: it may be gone before the
+// server comes, or while it is down.
+package ports
 
 import (
 	"errors"
@@ -16,8 +21,8 @@ const (
 	portTries    = 200
 )
 
-// errNoPort is returned when no port below the ephemeral range is free.
-var errNoPort = errors.New("no free port")
+// ErrNone is returned when no port below the ephemeral range is free.
+var ErrNone = errors.New("no free port")
 
 // taken are the ports that this process gave away, for ever: a process that is down now
 // will want its port back.
@@ -26,10 +31,10 @@ var taken struct {
 	ports map[int]bool
 }
 
-// fixedAddr returns an address of 127.0.0.1 that nobody listens on, and that no outgoing
-// connection gets: its port is below the range from which the kernel takes those.
-// Another process may take it before it is used.
-func fixedAddr() (string, error) {
+// Take returns an address of 127.0.0.1 that nobody listens on, and that no outgoing
+// connection gets: its port is below the range from which the kernel takes those. This
+// process gets each one once. Another process may take it before it is used.
+func Take() (string, error) {
 	taken.Lock()
 	defer taken.Unlock()
 	if taken.ports == nil {
@@ -37,7 +42,7 @@ func fixedAddr() (string, error) {
 	}
 	below := ephemeralStart()
 	if below <= lowestPort {
-		return "", fmt.Errorf("%w between %d and %d", errNoPort, lowestPort, below)
+		return "", fmt.Errorf("%w between %d and %d", ErrNone, lowestPort, below)
 	}
 	for range portTries {
 		port := lowestPort + rand.IntN(below-lowestPort)
@@ -53,7 +58,7 @@ func fixedAddr() (string, error) {
 		taken.ports[port] = true
 		return addr, nil
 	}
-	return "", fmt.Errorf("%w between %d and %d", errNoPort, lowestPort, below)
+	return "", fmt.Errorf("%w between %d and %d", ErrNone, lowestPort, below)
 }
 
 func ephemeralStart() int {
