@@ -48,18 +48,6 @@ func (p Paces) Clone() Paces {
 	return Paces{Moved: maps.Clone(p.Moved), Tried: maps.Clone(p.Tried), In: maps.Clone(p.In)}
 }
 
-// Between returns how many events happened from one moment to another, to a tenth of a
-// second.
-func (p Pace) Between(from, to time.Time) (sum int64) {
-	first, last := from.UnixNano()/int64(paceGrain), to.UnixNano()/int64(paceGrain)
-	for at, n := range p {
-		if at >= first && at <= last {
-			sum += n
-		}
-	}
-	return sum
-}
-
 // Most returns the most events in any second that begins at a tenth, from a moment on.
 func (p Pace) Most(from time.Time) (most int64) {
 	const second = int64(time.Second / paceGrain)
