@@ -132,6 +132,10 @@ load: load-bin ## put a gateway under load, an own one or URL=ws://… (MODE=cha
 million: load-bin ## hold a million connections, deliver to each, kill a tenth of the edges: needs some 18 GB (N=100000: 3 GB)
 	@exec bin/million -n $(or $(N),1000000) $(ARGS)
 
+.PHONY: rolling
+rolling: load-bin ## replace edges one by one behind nginx, with 15,000 clients: some 3 minutes (N=15000 ARGS="-reload -flag …"; needs nginx)
+	@exec bin/load -mode rolling -n $(or $(N),15000) -messages 1000 $(ARGS)
+
 .PHONY: attacks
 attacks: build ## what users feel while an edge is attacked in 14 ways, against a control: some 8 minutes (ARGS="-only drip,pings")
 	@go build -buildvcs=false -o bin/attacks ./scripts/attacks

@@ -38,7 +38,7 @@ type session struct {
 	at      downlink.Token // the newest position that was handed to this socket
 	device  string         // as the client named it
 	expires stamp          // of the token
-	drainAt stamp          // when drain closes it; see fDraining
+	drainAt stamp          // when drain tells or closes it; see fDraining
 	events  uint32         // published for this connection
 	lane    uint32         // the incarnation of the lane in which its last frame was stored; 0 before
 }
@@ -90,6 +90,7 @@ const (
 	fDeaf                         // what comes is thrown away unread
 	fShut                         // ends for writing once out is written
 	fDraining                     // drainAt holds
+	fTold                         // was told that the edge goes away
 	fCounted                      // counts as open
 	fArriving                     // counts as arriving; see arrivals.go
 	fLimited                      // has sent too much: see rate.go

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/gobwas/ws"
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,6 +56,6 @@ func (e *echo) opened(c *Conn, _ string)                { c.state = stOpen; c.ar
 func (e *echo) message(c *Conn, op ws.OpCode, b []byte) { c.send(op, b) }
 func (e *echo) check(*Conn, stamp)                      {}
 func (e *echo) next(*Conn) (stamp, bool)                { return 0, false }
-func (e *echo) drains(*Conn, int64)                     {}
+func (e *echo) drains(*Conn, time.Duration)             {}
 func (e *echo) posted(*Conn, *message)                  {}
 func (e *echo) ended(*Conn)                             {}

@@ -132,7 +132,7 @@ func (g *gateway) published(c *Conn, lane uint32, err error) {
 		c.close(EndStalled, "a frame was not stored in time, send it again")
 	case renewed:
 		c.close(EndRenewed, "the uplink was renewed, send again what was not acknowledged")
-	case c.has(fDraining) && c.sess.drainAt.reached(c.k.now()):
+	case c.hadTurn(c.k.now()):
 		c.close(EndDrain, "the edge goes away")
 	case c.has(fReannounce):
 		g.announce(c)
@@ -226,10 +226,8 @@ func (g *gateway) notice(c *Conn, code int, retryAfterMs int64, resume []byte) {
 	c.send(ws.OpText, c.k.tmp)
 }
 
-func (g *gateway) drains(c *Conn, d int64) {
-	if c.state == stOpen {
-		g.notice(c, protocol.NoticeDrain, max(d, 1), nil)
-	}
+func (g *gateway) drains(c *Conn, within time.Duration) {
+	g.notice(c, protocol.NoticeDrain, within.Milliseconds(), nil)
 }
 
 // check tells of, and enforces, the end of the token.

@@ -1,6 +1,10 @@
 package socket
 
-import "github.com/gobwas/ws"
+import (
+	"time"
+
+	"github.com/gobwas/ws"
+)
 
 // layer is what stands on the WebSocket protocol: the client protocol (gateway), or an
 // echo. It has no state: that is in the Conn. All methods are called on the
@@ -16,8 +20,8 @@ type layer interface {
 	// check is called from time to time while c is open; next says when at the latest.
 	check(c *Conn, now stamp)
 	next(c *Conn) (stamp, bool)
-	// drains tells c that it will be closed after d.
-	drains(c *Conn, d int64)
+	// drains tells c, which is open, to leave within that time.
+	drains(c *Conn, within time.Duration)
 	// posted takes what a neighbour sent; c may be closed by now.
 	posted(c *Conn, m *message)
 	// ended is called once for each connection that was opened, when c.end is known.

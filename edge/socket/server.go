@@ -163,9 +163,9 @@ func (s *Server) oneGone() {
 	}
 }
 
-// Drain ends the server's work in order: it stops accepting, tells every client when to
-// go, closes them at Config.DrainRate, and waits for the last event to be stored. When
-// ctx ends first the rest is closed at once, with close frames and events, which takes
+// Drain ends the server's work in order: it stops accepting, tells Config.DrainRate
+// clients a second to go, closes who stays, and waits for the last event to be stored.
+// When ctx ends first the rest is closed at once, with close frames and events, which takes
 // up to cutWait, and ctx's error is returned. Abort follows, after the uplink was drained too.
 func (s *Server) Drain(ctx context.Context) error {
 	s.draining.Store(true)

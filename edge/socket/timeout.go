@@ -88,10 +88,7 @@ func (c *Conn) isStuck(now stamp, t *Times) {
 		}
 	}
 	if c.has(fDraining) && c.sess.drainAt.reached(now) {
-		if c.has(fInFlight) {
-			return // its frame first: published closes, and the uplink bounds the wait
-		}
-		c.close(EndDrain, "the edge goes away")
+		c.takeTurn(now)
 	}
 }
 
@@ -120,7 +117,7 @@ func (c *Conn) rearm() {
 				next = earlier(next, w.moved.after(t.Write))
 			}
 		}
-		if c.has(fDraining) && !(c.has(fInFlight) && c.sess.drainAt.reached(now)) {
+		if c.has(fDraining) && !(c.has(fInFlight) && c.hadTurn(now)) {
 			next = earlier(next, c.sess.drainAt)
 		}
 	}

@@ -28,9 +28,10 @@ const (
 	modeChat      = "chat"
 	modeFanout    = "fanout"
 	modeReconnect = "reconnect"
+	modeRolling   = "rolling"
 )
 
-var modes = []string{modeIdle, modeConnect, modeSelf, modeChat, modeFanout, modeReconnect}
+var modes = []string{modeIdle, modeConnect, modeSelf, modeChat, modeFanout, modeReconnect, modeRolling}
 
 // spareDescriptors of a process are for what is no connection of the load.
 const spareDescriptors = 200
@@ -51,7 +52,7 @@ type config struct {
 	servers []usage.Group // whose memory and CPU are reported
 	crashing
 	own ownSystem
-
+	rolling
 	json, plot string
 }
 
@@ -76,11 +77,21 @@ type crashing struct {
 	edgeCmds list
 }
 
+// rolling is how the edges of an own system are replaced.
+type rolling struct {
+	nginx     string        // folder of its configuration
+	rate      int           // DRAIN_RATE
+	notice    time.Duration // DRAIN_NOTICE
+	reload    bool          // nginx is reloaded before
+	forgetful bool          // clients do not resume
+}
+
 // ownSystem is what is started when there is no URL.
 type ownSystem struct {
 	edges int
 	store system.Store
 	bin   string
+	env   list // of each edge
 }
 
 // list is a flag that may be given several times, or with commas.
@@ -121,6 +132,12 @@ func parse(args []string, secretEnv string, out io.Writer) (config, error) {
 	f.IntVar(&c.own.edges, "own-edges", 0, "edges of the system that is started; 0: two, or as many as descriptors ask for")
 	f.StringVar(&r.store, "own-store", string(system.Auto), "its store: mongo, ferret, or auto")
 	f.StringVar(&c.own.bin, "bin", "bin", "folder of its programs: edge, worker, nats-server, ferret")
+	f.Var(&c.own.env, "edge-env", "added to the environment of each of its edges, as NAME=value; may be given several times")
+	f.StringVar(&c.nginx, "nginx", "k8s/nginx", "rolling: folder of the configuration of nginx")
+	f.IntVar(&c.rate, "drain-rate", 500, "rolling: sockets that an edge closes a second")
+	f.DurationVar(&c.notice, "drain-notice", 5*time.Second, "rolling: time from SIGTERM to the drain")
+	f.BoolVar(&c.reload, "reload", false, "rolling: nginx reads its configuration anew before the first edge goes")
+	f.BoolVar(&c.forgetful, "forgetful", false, "clients keep no resume token: shows what one that does not resume misses")
 	f.StringVar(&c.json, "json", "", "file for the result as JSON; -: standard output")
 	f.StringVar(&c.plot, "plot", "", "file for a chart, .png or .svg")
 	if err := f.Parse(args); err != nil {
@@ -187,6 +204,10 @@ func (c *config) check() error {
 		return fmt.Errorf("-plot %s: must end in .png or .svg", c.plot)
 	case c.mode == modeReconnect && len(c.urls) > 0 && len(c.killPIDs) == 0 && len(c.edgeCmds) == 0:
 		return errors.New("-mode reconnect with -url needs -kill-pids or -edge")
+	case c.mode == modeRolling && len(c.urls) > 0:
+		return errors.New("-mode rolling replaces the edges of a system of its own: it takes no -url")
+	case c.rate < 1 || c.notice < 0:
+		return errors.New("-drain-rate and -drain-notice: must not be negative or nothing")
 	}
 	return c.shareOut()
 }
@@ -203,6 +224,9 @@ func (c *config) shareOut() error {
 	if c.own.edges == 0 {
 		const edgeSpare = 1000 // of an edge: its own limit leaves 512 for other things
 		c.own.edges = max(2, (c.n+most-edgeSpare-1)/(most-edgeSpare))
+		if c.mode == modeRolling {
+			c.own.edges++ // one is away
+		}
 	}
 	return nil
 }

@@ -32,6 +32,8 @@ func (s *session) play(ctx context.Context) error {
 		return nil
 	case modeReconnect:
 		return s.send(ctx, s.crash)
+	case modeRolling:
+		return s.roll(ctx)
 	}
 	return s.send(ctx, func(ctx context.Context) error { return s.stage.Hold(ctx, s.cfg.duration) })
 }

@@ -79,7 +79,7 @@ func (s *session) close() {
 // plans are what the processes of the load are told.
 func (s *session) plans() []agent.Plan {
 	c := &s.cfg
-	traffic := map[string]agent.Traffic{modeSelf: agent.Self, modeFanout: agent.Fanout, modeChat: agent.Pairs, modeReconnect: agent.Pairs}[c.mode]
+	traffic := map[string]agent.Traffic{modeSelf: agent.Self, modeFanout: agent.Fanout, modeChat: agent.Pairs, modeReconnect: agent.Pairs, modeRolling: agent.Ring}[c.mode]
 	if traffic == "" {
 		traffic = agent.Self // that nobody begins
 	}
@@ -90,7 +90,7 @@ func (s *session) plans() []agent.Plan {
 		p := agent.Plan{
 			URLs: c.urls, Traffic: traffic, Run: run, Index: i, Conns: crew.Share(c.n, i, c.processes), Devices: c.devices,
 			Secret: c.secret, ConnectRate: c.connectRate / float64(c.processes), InFlight: max(1, c.inFlight/c.processes),
-			Size: c.size, Tick: tick,
+			Size: c.size, Tick: tick, Forgetful: c.forgetful,
 		}
 		if c.secret == "" {
 			n := min(p.Conns, len(tokens))
@@ -123,6 +123,9 @@ func (s *session) run(ctx context.Context) (*report.Result, error) {
 	r.Counts, r.Ends = state.Counts, state.Ends
 	times := s.watch.Times()
 	r.Latency, r.Seconds = report.Latencies(&times), s.watch.Seconds()
+	if r.Rolling != nil {
+		r.Rolling.Saw(s.crew.Paces(), &times)
+	}
 	r.Judge(online, s.crashed)
 	return r, nil
 }

@@ -19,6 +19,7 @@ type target struct {
 	name   string
 	groups func() []usage.Group // may be nil
 	kill   func() (int, error)  // all edges, and starts them again if that is its part
+	own    *system.System       // nil: it was there before
 	stops  []func()
 }
 
@@ -62,16 +63,24 @@ func startOwn(ctx context.Context, cfg *config, out io.Writer) (target, error) {
 		return target{}, err
 	}
 	fmt.Fprintf(out, "starting %d edges, a worker, a nats-server and a store; data is in %s until the end\n", cfg.own.edges, dir)
-	s, err := system.Start(ctx, system.Spec{
-		Dir: dir, Bin: cfg.own.bin, Edges: cfg.own.edges, Workers: 1, Store: cfg.own.store, Secret: cfg.secret})
+	spec := system.Spec{Dir: dir, Bin: cfg.own.bin, Edges: cfg.own.edges, Workers: 1, Store: cfg.own.store, Secret: cfg.secret}
+	before := ""
+	if cfg.mode == modeRolling {
+		spec.Nginx = cfg.nginx
+		spec.EdgeEnv = []string{fmt.Sprintf("DRAIN_RATE=%d", cfg.rate), "DRAIN_NOTICE=" + cfg.notice.String()}
+		before = "nginx before "
+	}
+	spec.EdgeEnv = append(spec.EdgeEnv, cfg.own.env...)
+	s, err := system.Start(ctx, spec)
 	if err != nil {
 		return target{}, err
 	}
 	cfg.urls, cfg.secret = s.URLs(), s.Secret()
 	return target{
-		name:   fmt.Sprintf("an own system (%d edges, 1 worker, 1 nats-server, %s)", cfg.own.edges, s.StoreKind()),
+		name:   fmt.Sprintf("an own system (%s%d edges, 1 worker, 1 nats-server, %s)", before, cfg.own.edges, s.StoreKind()),
 		groups: s.Groups,
 		kill:   func() (int, error) { return cfg.own.edges, s.CrashEdges(cfg.own.edges) },
+		own:    s,
 		stops:  []func(){s.Close},
 	}, nil
 }

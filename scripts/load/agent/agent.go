@@ -17,6 +17,10 @@ import (
 // maxPlan is the longest line to an agent: a plan may hold a token of each user.
 const maxPlan = 64 << 20
 
+// closing is how many connections may be in their closing handshake while their devices
+// open the next: a client that leaves an edge does not wait for it.
+const closing = 128
+
 // agent is the Handler of its wire.Client. Everything but the reading of commands and
 // the writing of ticks runs on the Client's goroutine.
 type agent struct {
@@ -26,7 +30,8 @@ type agent struct {
 	devices []device
 	sends   sends
 	plays   schedule
-	later   later // reconnects that wait
+	later   later // what devices will do: see device.due
+	waiting int   // devices that will connect again
 	opened  int   // devices that were told to connect
 	rnd     *rand.Rand
 	pairs   []int         // of devices: 2i and 2i+1 talk to each other; nil until the first does
@@ -39,6 +44,7 @@ type agent struct {
 type seen struct {
 	counts tally.Counts
 	times  tally.Times // since the last tick
+	paces  tally.Paces // since the last tick
 	ends   map[string]int64
 	span   Span
 }
@@ -88,7 +94,7 @@ func newAgent(p Plan) (*agent, error) {
 	if err := a.users.check(); err != nil {
 		return nil, err
 	}
-	c, err := wire.New(a, wire.Options{Targets: targets, Conns: p.Conns, Rate: p.ConnectRate, InFlight: p.InFlight})
+	c, err := wire.New(a, wire.Options{Targets: targets, Conns: p.Conns + closing, Rate: p.ConnectRate, InFlight: p.InFlight})
 	if err != nil {
 		return nil, err
 	}
@@ -156,11 +162,11 @@ func (a *agent) on(f func()) {
 func (a *agent) cut() (t Tick) {
 	a.on(func() {
 		n := a.client.Counts()
-		a.counts[tally.Queued] = int64(n.Queued + a.later.Len())
+		a.counts[tally.Queued] = int64(n.Queued + a.waiting)
 		a.counts[tally.Opening] = int64(n.Opening+n.Open) - a.counts[tally.Online]
 		a.counts[tally.Pending] = int64(a.sends.pending)
-		t = Tick{Counts: a.counts, Times: a.times, Ends: maps.Clone(a.ends), Span: a.span}
-		a.times = tally.Times{}
+		t = Tick{Counts: a.counts, Times: a.times, Paces: a.paces, Ends: maps.Clone(a.ends), Span: a.span}
+		a.times, a.paces = tally.Times{}, tally.Paces{}
 	})
 	return t
 }
@@ -187,11 +193,11 @@ func (a *agent) do(c Command) {
 	}
 }
 
-// Woken does what is due: reconnects and sends.
+// Woken does what is due: reconnects, moves and sends.
 func (a *agent) Woken() {
 	now := a.client.Now()
 	for a.later.Len() > 0 && a.later.first() <= now {
-		a.dial(a.later.take())
+		a.turn(a.later.take())
 	}
 	a.play(now)
 	a.alarm()

@@ -28,6 +28,7 @@ type device struct {
 	outbox []uint32      // sends that are not acknowledged, oldest first
 	beat   time.Duration // when the heartbeat that waits for an answer was sent; 0: none waits
 	lost   time.Duration // when the connection was lost; 0: there was none yet
+	due    time.Duration // when it connects, if it is offline, or leaves its edge; 0: nothing is planned
 	every  uint32        // milliseconds between heartbeats
 	target uint16
 	tries  uint8 // that failed, since it was online
@@ -35,7 +36,32 @@ type device struct {
 	asked  bool // the login holds a resume token
 }
 
-func (a *agent) dial(i uint32) { a.client.Dial(int(a.devices[i].target), i) }
+func (a *agent) dial(i uint32) {
+	a.paces.Tried.Count()
+	a.client.Dial(int(a.devices[i].target), i)
+}
+
+// planned has a device do at a time what turn does.
+func (a *agent) planned(i uint32, at time.Duration) {
+	a.devices[i].due = at
+	a.later.add(at, i)
+	a.alarm()
+}
+
+// turn connects a device that is offline, and moves one that is online.
+func (a *agent) turn(w waiting) {
+	d := &a.devices[w.device]
+	switch {
+	case d.due != w.at:
+	case d.conn != nil && d.conn.IsOpen():
+		a.leave(w.device, d)
+	case d.conn != nil: // the edge was quicker, and Closed follows
+	default:
+		d.due = 0
+		a.waiting--
+		a.dial(w.device)
+	}
+}
 
 // Header gives the token of a first login. A resume token can only be brought by a login
 // message.
@@ -77,6 +103,7 @@ func (a *agent) loggedIn(c *wire.Conn, d *device, m message) {
 	d.conn, d.tries, d.silent, d.beat = c, 0, 0, 0
 	a.counts[tally.Online]++
 	a.counts[tally.Logins]++
+	a.paces.In.Count()
 	if d.lost == 0 {
 		a.times.Record(tally.Login, now-c.Begun())
 		a.span.LastLogin = time.Now().UnixNano()
@@ -98,6 +125,7 @@ func (a *agent) loggedIn(c *wire.Conn, d *device, m message) {
 	for _, n := range d.outbox {
 		if a.sends.all[n].written {
 			a.counts[tally.Repeated]++
+			a.sends.all[n].again = true
 		}
 		a.write(d, n)
 	}
@@ -134,6 +162,9 @@ func (a *agent) answered(c *wire.Conn, d *device) {
 
 // Closed takes the end of a connection that nobody here asked for.
 func (a *agent) Closed(c *wire.Conn, e wire.End) {
+	if e.Local && e.Err == nil {
+		return // the device has left it, and has another one by now: see leave
+	}
 	if again, _ := protocol.Reconnect(e.Code); !again {
 		a.counts[tally.Given]++
 		a.ends[why(e)]++
@@ -145,7 +176,38 @@ func (a *agent) Closed(c *wire.Conn, e wire.End) {
 		a.again(c.ID(), e.RetryAfter)
 		return
 	}
+	if e.Code == protocol.CloseDrain && a.devices[c.ID()].conn != nil {
+		a.moved(&a.devices[c.ID()])
+		a.ends[why(e)]++
+		a.again(c.ID(), 0)
+		return
+	}
 	a.gone(c.ID(), why(e), e.RetryAfter)
+}
+
+// told takes the notice of an edge that goes away: the device leaves at a random moment of
+// the time it is given. Every fourth does not heed it, as a client in the field may, and
+// is closed.
+func (a *agent) told(i uint32, within time.Duration) {
+	if d := &a.devices[i]; d.conn != nil && d.due == 0 && i%4 != 0 {
+		a.planned(i, a.client.Now()+time.Duration(a.rnd.Int64N(int64(max(within, 0))+1)))
+	}
+}
+
+// leave closes a connection to an edge that goes away, and connects at once.
+func (a *agent) leave(i uint32, d *device) {
+	d.conn.Close(1000)
+	a.moved(d)
+	a.ends["told to leave"]++
+	a.dial(i)
+}
+
+// moved counts a connection that ends because its edge goes away.
+func (a *agent) moved(d *device) {
+	d.conn, d.lost, d.due = nil, a.client.Now(), 0
+	a.counts[tally.Online]--
+	a.counts[tally.Moved]++
+	a.paces.Moved.Count()
 }
 
 // gone counts a connection that ended or could not be opened, and plans the next.
@@ -162,7 +224,7 @@ func (a *agent) offline(d *device) bool {
 	if d.conn == nil {
 		return false
 	}
-	d.conn, d.lost = nil, a.client.Now()
+	d.conn, d.lost, d.due = nil, a.client.Now(), 0
 	a.counts[tally.Online]--
 	a.counts[tally.Dropped]++
 	return true
@@ -178,8 +240,8 @@ func (a *agent) again(i uint32, after time.Duration) {
 		d.target = uint16((int(d.target) + 1) % len(a.plan.URLs))
 	}
 	wait = after + time.Duration(a.rnd.Int64N(int64(max(wait, after))+1))
-	a.later.add(a.client.Now()+wait, i)
-	a.alarm()
+	a.waiting++
+	a.planned(i, a.client.Now()+wait)
 }
 
 // why is a short name of an end, for the table.

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// later are devices that wait until they may connect again, first the first.
+// later are devices that will connect again, or leave an edge that goes away, first the
+// first. An entry whose device has another time by now counts no more.
 type later []waiting
 
 type waiting struct {
@@ -14,7 +15,7 @@ type waiting struct {
 }
 
 func (l *later) add(at time.Duration, device uint32) { heap.Push(l, waiting{at, device}) }
-func (l *later) take() uint32                        { return heap.Pop(l).(waiting).device }
+func (l *later) take() waiting                       { return heap.Pop(l).(waiting) }
 func (l later) first() time.Duration                 { return l[0].at }
 
 func (l later) Len() int           { return len(l) }

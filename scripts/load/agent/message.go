@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"time"
+
 	"github.com/tidwall/gjson"
 
 	"github.com/wirepost/wirepost/scripts/load/wire"
@@ -14,6 +16,7 @@ type message struct {
 	resume        string
 	resumed       bool  // of a login reply
 	heartbeatMs   int64 // of a login reply
+	retryAfterMs  int64 // of a notice
 }
 
 // read takes what is needed out of a frame, in one pass over it: the body of a business
@@ -27,6 +30,8 @@ func read(b []byte) (m message) {
 			m.resume = v.Str
 		case "clientMsgId":
 			m.clientMsgID = v.Str
+		case "retryAfterMs":
+			m.retryAfterMs = v.Int()
 		case "code":
 			m.code = int(v.Int())
 		case "msgBody":
@@ -54,8 +59,12 @@ func (a *agent) Message(c *wire.Conn, _ bool, b []byte) {
 		} else {
 			a.arrived(c.ID(), m.clientMsgID)
 		}
+	case protocol.Notice:
+		if m.code == protocol.NoticeDrain {
+			a.told(c.ID(), time.Duration(m.retryAfterMs)*time.Millisecond)
+		}
 	}
-	if m.resume != "" {
+	if m.resume != "" && !a.plan.Forgetful {
 		d.resume = append(d.resume[:0], m.resume...)
 	}
 }

@@ -34,6 +34,10 @@ type Plan struct {
 	Secret string
 	Tokens []string
 
+	// Forgetful clients keep no resume token: they show what a client that does not resume
+	// misses.
+	Forgetful bool
+
 	ConnectRate float64       // connections begun a second; 0: as fast as they are accepted
 	InFlight    int           // handshakes at once
 	Size        int           // bytes of a message's msgBody, at least 32
@@ -87,6 +91,7 @@ type Command struct {
 type Tick struct {
 	Counts tally.Counts // since the start
 	Times  tally.Times  // since the Tick before
+	Paces  tally.Paces  // since the Tick before
 	Ends   map[string]int64
 	Span   Span
 	Last   bool   // nothing follows

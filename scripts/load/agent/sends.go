@@ -18,6 +18,7 @@ type send struct {
 	from, to uint32 // devices; to is the first of the recipient's
 	came     uint32 // bit 0: the echo; bit i: the recipient's i-th device
 	written  bool
+	again    bool // sent more than once
 	refused  bool // for ever
 }
 
@@ -132,6 +133,9 @@ func (a *agent) arrived(device uint32, clientMsgID string) {
 		return
 	case m.came&bit != 0:
 		a.counts[tally.Twice]++
+		if !m.again {
+			a.counts[tally.Unasked]++
+		}
 		return
 	}
 	m.came |= bit

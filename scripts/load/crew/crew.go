@@ -37,6 +37,7 @@ type Crew struct {
 	mu      sync.Mutex
 	last    []agent.Tick  // of each member, without Times
 	fresh   tally.Times   // since TakeTimes
+	paces   tally.Paces   // since the start
 	err     error         // the first agent that failed
 	changed chan struct{} // closed at each Tick, and made anew
 }
@@ -121,7 +122,8 @@ func (c *Crew) take(i int, t agent.Tick) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fresh.Merge(&t.Times)
-	t.Times = tally.Times{}
+	c.paces.Merge(t.Paces)
+	t.Times, t.Paces = tally.Times{}, tally.Paces{}
 	c.last[i] = t
 	if t.Error != "" && c.err == nil {
 		c.err = errors.New(t.Error)
@@ -170,6 +172,13 @@ func (c *Crew) TakeTimes() tally.Times {
 	t := c.fresh
 	c.fresh = tally.Times{}
 	return t
+}
+
+// Paces returns when what happened, since the start.
+func (c *Crew) Paces() tally.Paces {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.paces.Clone()
 }
 
 // Tell gives each agent a command: what command returns for its number.

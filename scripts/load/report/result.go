@@ -28,6 +28,7 @@ type Result struct {
 	Connect     Connect           `json:"connect"`
 	Traffic     *Traffic          `json:"traffic,omitempty"`
 	Crash       *Crash            `json:"crash,omitempty"`
+	Rolling     *Rolling          `json:"rolling,omitempty"`
 	Counts      tally.Counts      `json:"counts"`
 	Ends        map[string]int64  `json:"ends"`
 	Latency     map[string]Spread `json:"latency"`
@@ -168,6 +169,11 @@ func (r *Result) Judge(online, expected int64) {
 	fail(c[tally.Given], "connections were given up: the gateway said so")
 	if r.Crash == nil {
 		fail(c[tally.Failed], "tries to connect failed")
+	}
+	if r.Rolling == nil {
+		fail(c[tally.Moved], "connections ended because an edge goes away")
+	} else {
+		r.Failures = append(r.Failures, r.Rolling.failures(c)...)
 	}
 	fail(c[tally.NotResumed], "logins were not resumed")
 	fail(c[tally.Refused], "messages were refused")

@@ -17,12 +17,15 @@ func (r *Result) Print(w io.Writer) {
 	fmt.Fprintf(w, "%d connections from %d processes, logged in within %.2f s: %.0f/s\n", r.Connections, r.Processes, r.Connect.Seconds, r.Connect.Rate)
 	if t := r.Traffic; t != nil {
 		fmt.Fprintf(w, "%.1f s of traffic: %.0f messages/s were due, %.0f/s acknowledged\n", t.Seconds, t.Offered, t.Acked)
-		if r.Crash == nil && t.CPU > 0 { // else the logins are in it
+		if r.Crash == nil && r.Rolling == nil && t.CPU > 0 { // else the logins are in it
 			fmt.Fprintf(w, "%.1f µs of server CPU a message\n", t.CPU)
 		}
 	}
 	if c := r.Crash; c != nil {
 		fmt.Fprintf(w, "%d edges were killed: %d connections lost, all back after %.2f s\n", c.Killed, c.Dropped, c.Back)
+	}
+	if r.Rolling != nil {
+		r.Rolling.print(w)
 	}
 	r.printLatency(w)
 	r.printCounts(w)

@@ -46,6 +46,16 @@ func (s *Stage) Open(ctx context.Context, n int) error {
 	return s.await(ctx, online, func(st crew.State) bool { return online(st) >= int64(n) })
 }
 
+// Online returns when every connection that was opened is logged in.
+func (s *Stage) Online(ctx context.Context) error {
+	began := time.Now()
+	logins := func(st crew.State) int64 { return st.Counts[tally.Logins] }
+	return s.await(ctx, logins, func(st crew.State) bool {
+		// What was lost must have been counted before it can be back.
+		return time.Since(began) > 4*s.Tick && st.Counts[tally.Online] >= int64(s.Conns)
+	})
+}
+
 // await returns when done is true. It gives up when moves has been the same for too long.
 func (s *Stage) await(ctx context.Context, moves func(crew.State) int64, done func(crew.State) bool) error {
 	most := s.Patience
@@ -133,13 +143,7 @@ func (s *Stage) Crash(ctx context.Context, kill func() (int, error)) (*report.Cr
 	if err != nil {
 		return nil, fmt.Errorf("kill the edges: %w", err)
 	}
-	began := time.Now()
-	logins := func(st crew.State) int64 { return st.Counts[tally.Logins] }
-	err = s.await(ctx, logins, func(st crew.State) bool {
-		// What was lost must have been counted before it can be back.
-		return time.Since(began) > 4*s.Tick && st.Counts[tally.Online] >= int64(s.Conns)
-	})
-	if err != nil {
+	if err := s.Online(ctx); err != nil {
 		return nil, fmt.Errorf("after the kill: %w", err)
 	}
 	st := s.Crew.State()

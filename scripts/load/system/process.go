@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
@@ -94,6 +93,33 @@ func (p *Process) Kill() {
 	}
 }
 
+var (
+	errGrace = errors.New("did not end within its grace")
+	errExit  = errors.New("ended with an error")
+)
+
+// Stop is SIGTERM. It returns when the process is gone, and how long that took; its error
+// says that it did not end within grace, or not well.
+func (p *Process) Stop(grace time.Duration) (time.Duration, error) {
+	cmd, gone := p.life()
+	if cmd == nil {
+		return 0, nil
+	}
+	began, late := time.Now(), time.NewTimer(grace)
+	defer late.Stop()
+	_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
+	select {
+	case <-gone:
+	case <-late.C:
+		return time.Since(began), fmt.Errorf("%s: %w of %v", p.Name, errGrace, grace)
+	}
+	took := time.Since(began)
+	if code := cmd.ProcessState.ExitCode(); code != 0 {
+		return took, fmt.Errorf("%s: %w (exit code %d): %s", p.Name, errExit, code, p.tail())
+	}
+	return took, nil
+}
+
 // await returns when probe does without an error.
 func (p *Process) await(ctx context.Context, probe func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
@@ -120,26 +146,4 @@ func (p *Process) tail() string {
 		return err.Error()
 	}
 	return string(b[max(0, len(b)-logTail):])
-}
-
-var errStatus = errors.New("not ready")
-
-// getOK returns a probe that is content with status 200.
-func getOK(url string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		req.Close = true // nothing stays behind between two looks
-		res, err := http.DefaultTransport.RoundTrip(req)
-		if err != nil {
-			return err
-		}
-		_ = res.Body.Close()
-		if res.StatusCode != http.StatusOK {
-			return fmt.Errorf("%w: %s", errStatus, res.Status)
-		}
-		return nil
-	}
 }

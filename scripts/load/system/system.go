@@ -39,6 +39,7 @@ type Spec struct {
 	Store   Store
 	Secret  string   // of tokens, at least 32 bytes; "": a random one
 	EdgeEnv []string // added to the environment of each edge, as NAME=value
+	Nginx   string   // folder of the configuration of the nginx before the edges; "": there is none
 }
 
 // System is what runs. Its methods must not be called concurrently, but Groups may.
@@ -52,6 +53,7 @@ type System struct {
 	uri     string   // of the store
 	workers []*Process
 	edges   []*edge
+	front   *front // nil without Spec.Nginx
 }
 
 type edge struct {
@@ -91,7 +93,10 @@ func (s *System) start(ctx context.Context) error {
 	if err := s.startWorkers(ctx); err != nil {
 		return err
 	}
-	return s.startEdges(ctx)
+	if err := s.startEdges(ctx); err != nil || s.spec.Nginx == "" {
+		return err
+	}
+	return s.startFront(ctx)
 }
 
 // process composes a program of the Bin folder.
@@ -236,6 +241,9 @@ func Restart(all []*Process) error {
 
 // URLs returns where clients connect.
 func (s *System) URLs() []string {
+	if s.front != nil {
+		return []string{"ws://" + s.front.addr + "/ws"}
+	}
 	var all []string
 	for _, e := range s.edges {
 		all = append(all, "ws://"+e.addr+"/ws")
@@ -264,11 +272,18 @@ func (s *System) Groups() []usage.Group {
 	} else if s.store != nil {
 		store.PIDs = append(store.PIDs, s.store.PID())
 	}
-	return []usage.Group{edges, {Name: "nats", PIDs: []int{s.nats.PID()}}, workers, store}
+	all := []usage.Group{edges, {Name: "nats", PIDs: []int{s.nats.PID()}}, workers, store}
+	if s.front != nil {
+		all = append(all, s.front.group())
+	}
+	return all
 }
 
 // Close kills everything and removes the data.
 func (s *System) Close() {
+	if s.front != nil {
+		s.front.stop()
+	}
 	for _, e := range s.edges {
 		e.Kill()
 	}

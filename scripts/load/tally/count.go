@@ -20,6 +20,7 @@ const (
 	TurnedAway // handshakes that the server refused for now (503)
 	Failed     // tries to connect that failed for another reason
 	Dropped    // connections that were logged in and ended without being asked to
+	Moved      // connections that were logged in and ended because their edge goes away
 	Given      // connections that were given up, because a close code said so
 	Resumed    // logins with a resume token that were answered resumed:true
 	NotResumed // … resumed:false
@@ -30,6 +31,7 @@ const (
 	Acked     // messages whose echo came
 	Delivered // copies that came to the devices of a recipient
 	Twice     // copies that came once more, which the protocol allows after a fault
+	Unasked   // of Twice: copies of messages that were sent only once
 	Foreign   // messages that came to a device they were not for
 	Refused   // messages refused for ever
 	Deferred  // refusals for now
@@ -43,9 +45,9 @@ const (
 
 var names = [counts]string{
 	Queued: "queued", Opening: "opening", Online: "online", Pending: "pending",
-	Logins: "logins", TurnedAway: "turned_away", Failed: "failed", Dropped: "dropped", Given: "given_up",
+	Logins: "logins", TurnedAway: "turned_away", Failed: "failed", Dropped: "dropped", Moved: "moved", Given: "given_up",
 	Resumed: "resumed", NotResumed: "not_resumed", Beats: "heartbeats", Answers: "heartbeat_answers",
-	Sent: "sent", Acked: "acknowledged", Delivered: "delivered", Twice: "twice", Foreign: "foreign",
+	Sent: "sent", Acked: "acknowledged", Delivered: "delivered", Twice: "twice", Unasked: "twice_unasked", Foreign: "foreign",
 	Refused: "refused", Deferred: "deferred", Repeated: "repeated",
 	Unanswered: "unanswered", Missing: "missing",
 }

@@ -3,6 +3,7 @@ package tally
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -78,6 +79,20 @@ func (t *Times) Quantile(k Kind, q float64) time.Duration {
 		return 0
 	}
 	return time.Duration(t.h[k].ValueAtQuantile(100*q)) * time.Microsecond
+}
+
+// Spread returns how many values lie below each of the bounds and not below the one
+// before it; the last number is of those beyond all bounds, which ascend.
+func (t *Times) Spread(k Kind, bounds []time.Duration) []int64 {
+	all := make([]int64, len(bounds)+1)
+	if t.h[k] == nil {
+		return all
+	}
+	for _, bar := range t.h[k].Distribution() {
+		at, _ := slices.BinarySearch(bounds, time.Duration(bar.From)*time.Microsecond+1)
+		all[at] += bar.Count
+	}
+	return all
 }
 
 // Mean returns the mean.

@@ -118,6 +118,22 @@ func PSS(pid int) (int64, error) {
 	return 0, errProc
 }
 
+// Children returns the processes that a process has started and that have not ended; nil
+// when it is gone.
+func Children(pid int) []int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return nil
+	}
+	var all []int
+	for _, text := range strings.Fields(string(b)) {
+		if child, err := strconv.Atoi(text); err == nil {
+			all = append(all, child)
+		}
+	}
+	return all
+}
+
 // clockTick is the unit of times in /proc; Linux has it at 100 a second everywhere.
 const clockTick = 10 * time.Millisecond
 

@@ -69,6 +69,10 @@ func (n *Conn) Disarm() {
 	}
 }
 
+// IsOpen reports whether messages are taken: after the handshake, and before either side
+// has begun to close.
+func (n *Conn) IsOpen() bool { return n.state == open }
+
 func (n *Conn) setTimer(d time.Duration) {
 	w := &n.client.wheel
 	w.remove(n.slot)
