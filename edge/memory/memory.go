@@ -1,9 +1,9 @@
 // Package memory tells when the process comes near the limit of its memory, so that the
 // edge stops taking connections before the kernel or the collector ends the ones it has.
 //
-// It reads what the Go runtime knows, and at the start of the process what limit its
-// cgroup has. It refuses nothing itself: who asks acts. When the process is at rest it
-// collects garbage, so that memory is what the connections need.
+// It reads what the Go runtime knows (process.FollowCgroup tells it of the cgroup's limit).
+// It refuses nothing itself: who asks acts. When the process is at rest it collects
+// garbage, so that memory is what the connections need.
 package memory
 
 import (

@@ -40,7 +40,7 @@ type NewMessage struct {
 	From    userid.ID
 	CID     string // clientMsgId; (From, CID) is unique for ever
 	Type    int32  // bizType*1000 + bizOptModule
-	Body    []byte // raw msgBody; kept until Append returns
+	Body    []byte // raw msgBody; must not be changed, not even after an Append that failed
 	TS      int64  // Unix milliseconds, of this attempt
 }
 

@@ -248,7 +248,8 @@ func TestTakeGivesUpWithItsContext(t *testing.T) {
 // gapless, holds each message once, each sender's in order, and every answer was true.
 func TestManyWritersUnderErrors(t *testing.T) {
 	for seed := range uint64(20) {
-		t.Run(strconv.Itoa(int(seed)), func(t *testing.T) { chaos(t, seed) })
+		t.Run(strconv.Itoa(int(seed)), func(t *testing.T) { chaos(t, seed, false) })
+		t.Run(strconv.Itoa(int(seed))+" joining", func(t *testing.T) { chaos(t, seed, true) })
 	}
 }
 
@@ -257,7 +258,9 @@ const (
 	chaosMessages = 120
 )
 
-func chaos(t *testing.T, seed uint64) {
+// chaos lets each lane be worked twice. When they join, the first owners of all lanes are
+// one process, and the second ones another.
+func chaos(t *testing.T, seed uint64, join bool) {
 	f := newFake()
 	convs := []string{"a", "b", "c"}
 	var mu sync.Mutex
@@ -271,6 +274,7 @@ func chaos(t *testing.T, seed uint64) {
 		return nil
 	}
 	f.before, f.after = sometimes, sometimes
+	together := []*appender{appenderOn(f, convs...).joining(), appenderOn(f, convs...).joining()}
 	var wg sync.WaitGroup
 	for sender := range chaosSenders {
 		var all []messaging.NewMessage // of this sender, as its lane holds them
@@ -282,7 +286,11 @@ func chaos(t *testing.T, seed uint64) {
 		// while the first one still does.
 		for owner := range uint64(2) {
 			cuts := rand.New(rand.NewPCG(seed+100, uint64(sender)*2+owner))
-			wg.Go(func() { workLane(t, f, appenderOn(f, convs...), convs, all, cuts) })
+			a := appenderOn(f, convs...)
+			if join {
+				a = together[owner]
+			}
+			wg.Go(func() { workLane(t, f, a, convs, all, cuts) })
 		}
 	}
 	wg.Wait()

@@ -47,12 +47,25 @@ func insertEntries(ctx context.Context, coll *mongo.Collection, entries []*entry
 func fitting(entries []*entry) int {
 	size := 0
 	for i, e := range entries {
-		size += messageOverhead + len(e.msg.Conv) + len(e.msg.CID) + len(e.msg.Body)
+		size += e.documentBytes()
 		if i > 0 && size > maxCommand {
 			return i
 		}
 	}
 	return len(entries)
+}
+
+// documentBytes is how many bytes the entry's document has at most.
+func (e *entry) documentBytes() int {
+	return messageOverhead + len(e.msg.Conv) + len(e.msg.CID) + len(e.msg.Body)
+}
+
+func documentBytes(entries []*entry) int {
+	size := 0
+	for _, e := range entries {
+		size += e.documentBytes()
+	}
+	return size
 }
 
 func insertCommand(ctx context.Context, coll *mongo.Collection, entries []*entry, ordered bool) ([]refusal, error) {

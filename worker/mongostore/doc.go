@@ -11,7 +11,8 @@
 //	a round    1. take the conversations that no other Append of this process writes to
 //	           2. their last numbers: from the cache, else by a majority read
 //	           3. conversations with few messages: the next message of each, in one
-//	              unordered insert; those with many: an ordered insert of their own
+//	              unordered insert, which those of other Appends join (joined.go); those
+//	              with many: an ordered insert of their own
 //	           4. what was refused: by (from, cid) it is a twin, stored before;
 //	              by _id the number is taken, and the next round tries the next one
 //

@@ -26,6 +26,7 @@ type metrics struct {
 	conflicts prometheus.Counter
 	twins     prometheus.Counter
 	rounds    prometheus.Histogram
+	joined    prometheus.Histogram
 	hintsLost prometheus.Counter
 }
 
@@ -42,6 +43,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Messages that were found stored already under their sender and clientMsgId."}),
 		rounds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "wirepost_worker_store_append_rounds",
 			Help: "Rounds of inserts that one batch of messages needed.", Buckets: []float64{1, 2, 3, 4, 6, 8, 16, 64, 256}}),
+		joined: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "wirepost_worker_store_joined_messages",
+			Help: "Messages of one insert that several lanes may have joined.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 		hintsLost: prometheus.NewCounter(prometheus.CounterOpts{Name: "wirepost_worker_store_hints_lost_total",
 			Help: "Hints for the order of conversation lists that were not written."}),
 	}
@@ -49,7 +52,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.seconds.WithLabelValues(op)
 		m.errors.WithLabelValues(op)
 	}
-	reg.MustRegister(m.seconds, m.errors, m.conflicts, m.twins, m.rounds, m.hintsLost)
+	reg.MustRegister(m.seconds, m.errors, m.conflicts, m.twins, m.rounds, m.joined, m.hintsLost)
 	return m
 }
 

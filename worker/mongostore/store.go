@@ -48,8 +48,9 @@ type Store struct {
 
 	reader   reader
 	cache    *cache
-	appender *appender
-	hints    *hints // nil on FerretDB, which reads the last messages themselves
+	appender *appender // its inserts join those of concurrent Appends
+	alone    *appender // the same, but its inserts do not
+	hints    *hints    // nil on FerretDB, which reads the last messages themselves
 }
 
 // ValidURI reports whether uri is one that Open can use. It connects to nothing; what is
@@ -136,7 +137,8 @@ func newStore(client *mongo.Client, db *mongo.Database, d detected, o Options) *
 		s.hints = newHints(db.Collection(collConversations, options.Collection().SetWriteConcern(writeconcern.W1())), o.Log, s.m)
 		noted = s.hints.note
 	}
-	s.appender = &appender{back: s.reader, cache: s.cache, flights: newFlights(), m: s.m, noted: noted}
+	s.alone = &appender{back: s.reader, cache: s.cache, flights: newFlights(), m: s.m, noted: noted}
+	s.appender = s.alone.joining()
 	return s
 }
 
@@ -157,10 +159,12 @@ func (s *Store) Append(ctx context.Context, msgs []messaging.NewMessage) (res []
 		return nil, nil
 	}
 	defer func(start time.Time) { s.m.done(opAppend, start, err) }(time.Now())
-	if err := s.ensure(ctx, msgs); err != nil {
-		return nil, err
-	}
-	return s.appender.append(ctx, msgs)
+	return companyFirst(ctx, s.appender, s.alone, func(a *appender) ([]messaging.Appended, error) {
+		if err := s.ensure(ctx, msgs); err != nil {
+			return nil, err
+		}
+		return a.append(ctx, msgs)
+	})
 }
 
 // Close writes the hints that wait and disconnects. No other method may be running.

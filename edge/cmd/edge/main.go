@@ -12,7 +12,6 @@ import (
 	"os"
 
 	"github.com/wirepost/wirepost/edge"
-	"github.com/wirepost/wirepost/edge/memory"
 	"github.com/wirepost/wirepost/shared/admin"
 	"github.com/wirepost/wirepost/shared/process"
 )
@@ -27,7 +26,7 @@ func main() {
 }
 
 func run(ctx context.Context, cfg edge.Config, log *slog.Logger) error {
-	memory.FollowCgroup()
+	process.FollowCgroup()
 	ln, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("LISTEN: %w", err)

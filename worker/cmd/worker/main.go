@@ -10,10 +10,18 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 
 	"github.com/wirepost/wirepost/shared/admin"
 	"github.com/wirepost/wirepost/shared/process"
 	"github.com/wirepost/wirepost/worker"
+)
+
+// What GOGC is when it is not set, for Go and for a worker. What lives in a worker is little
+// and what it throws away is much: with Go's it would collect many times a second.
+const (
+	goGCPercent     = 100
+	workerGCPercent = 400
 )
 
 func main() {
@@ -26,6 +34,10 @@ func main() {
 }
 
 func run(ctx context.Context, cfg worker.Config, log *slog.Logger) error {
+	process.FollowCgroup()
+	if was := debug.SetGCPercent(workerGCPercent); was != goGCPercent {
+		debug.SetGCPercent(was) // the operator's
+	}
 	adm, err := net.Listen("tcp", cfg.AdminListen)
 	if err != nil {
 		return fmt.Errorf("ADMIN_LISTEN: %w", err)
