@@ -131,6 +131,9 @@ func TestFrameIsShared(t *testing.T) {
 	if len(a.frames) != 1 || len(b.frames) != 1 || &a.frames[0].Data[0] != &b.frames[0].Data[0] {
 		t.Errorf("got %v and %v", a.frames, b.frames)
 	}
+	if d := a.frames[0].Data; cap(d) > len(d)+16 { // the size class above it
+		t.Errorf("a frame of %d bytes holds %d", len(d), cap(d))
+	}
 	n := testing.AllocsPerRun(100, func() { withResume([]byte(`{"a":1}`), a.frames[0].At) })
 	if n > 1 {
 		t.Errorf("inserting the resume member allocates %v times", n)

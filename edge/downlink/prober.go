@@ -117,6 +117,13 @@ type mark struct {
 // sort settles the joins that have nothing to read. What was asked for in an incarnation
 // that is over is left out: the hub has forgotten it by then, see touch.
 func (m mark) sort(jobs []job) (todo []job, settled []outcome) {
+	fresh := 0
+	for i := range jobs {
+		if jobs[i].kind == join && jobs[i].resume == "" {
+			fresh++
+		}
+	}
+	settled = make([]outcome, 0, fresh)
 	for _, j := range jobs {
 		if j.kind != join {
 			if m.same {

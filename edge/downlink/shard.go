@@ -165,6 +165,9 @@ func (h *hub) kick(sh *shard) {
 // a client that connects in a loop would have all it missed read each time.
 func (sh *shard) take() (jobs []job) {
 	n := 0
+	if len(sh.pending) > 0 {
+		jobs = make([]job, 0, min(len(sh.pending), roundUsers))
+	}
 	for ; n < len(sh.pending) && len(jobs) < roundUsers; n++ {
 		j := &sh.pending[n]
 		if j.kind == join {
