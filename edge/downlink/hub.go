@@ -28,7 +28,7 @@ type hub struct {
 	held     int      // bytes in holds
 	holdMost int      // holdFrames
 	asked    uint64   // counts jobs that users wait for
-	renewed  bool     // the feed was connected before
+	again    bool     // the feed was connected before
 	probers  sync.WaitGroup
 }
 
@@ -146,11 +146,11 @@ func (h *hub) open(l *letter) {
 // was not read in time, is found by a sweep.
 func (h *hub) connected() {
 	h.feed.Renew(h.everybody)
-	if h.renewed {
+	if h.again {
 		h.d.m.disturbed[disturbedReconnect].Inc()
 		h.sweepAll()
 	}
-	h.renewed = true
+	h.again = true
 }
 
 func (h *hub) tick(now time.Time) {

@@ -47,7 +47,7 @@ type entry struct {
 	target  uint64 // users.ConnHash of the only connection that it is for, 0: all
 	unsent  bool   // it is no JSON object: it moves positions and nothing else
 	checked bool   // prev == 0 is known to mean that there was none
-	lent    bool   // raw is the feed's, until the next frame
+	lent    bool   // raw is the feed's and is used again after this frame
 }
 
 // own makes raw one that may be kept.
@@ -107,7 +107,8 @@ func (h *hub) frame(f *feed.Frame) {
 }
 
 // entryOf reads a live message; stored is false for one that did not go through the stream
-// and may be lost.
+// and may be lost. Of a header that is there twice the last one counts: the server's own
+// lines are behind those of who published.
 func (h *hub) entryOf(sh *shard, f *feed.Frame) (e entry, stored bool) {
 	e = entry{raw: f.Data, lent: true, unsent: !sendable(f.Data)}
 	if e.unsent {

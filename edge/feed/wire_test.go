@@ -308,6 +308,10 @@ func TestRenew(t *testing.T) {
 	if got, want := srv2.got.String(), "SUB im.live.0.ann uann\r\nSUB im.live.0.bob ubob\r\nPING\r\n"; got != want {
 		t.Errorf("written %q, want %q", got, want)
 	}
+	f.greeted(newWire(f, &script{}))
+	if _, err := f.Request(t.Context(), "x"); !errors.Is(err, ErrNotSubscribed) {
+		t.Errorf("a request on a new connection without subscriptions: %v", err)
+	}
 }
 
 func TestFields(t *testing.T) {

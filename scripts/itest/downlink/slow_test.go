@@ -13,6 +13,7 @@ import (
 	"github.com/wirepost/wirepost/edge/downlink"
 	"github.com/wirepost/wirepost/scripts/servers"
 	"github.com/wirepost/wirepost/shared/subject"
+	"github.com/wirepost/wirepost/shared/userid"
 )
 
 // stuck is a receiver that blocks its hub until it is let go.
@@ -20,12 +21,12 @@ type stuck struct {
 	*receiver
 	once sync.Once
 	at   chan struct{} // closed when the hub is blocked
-	gone chan struct{}
+	free chan struct{}
 }
 
 func (s *stuck) Deliver(f downlink.Frame) {
 	s.once.Do(func() { close(s.at) })
-	<-s.gone
+	<-s.free
 	s.receiver.Deliver(f)
 }
 
@@ -36,14 +37,14 @@ func TestSlowHubLosesNothing(t *testing.T) {
 	s := servers.NATS(t, func(o *servers.NATSOptions) { o.Tune = func(o *server.Options) { o.MaxPending = 1 << 20 } })
 	js := ensure(t, s.Conn(t), layout(1))
 	e := newEdge(t, s.URL(), func(c *downlink.Config) { c.Hubs = 1 })
+	first := &stuck{at: make(chan struct{}), free: make(chan struct{}), receiver: &receiver{user: userid.MustParse("u0"), conn: "stuck",
+		new: make(chan struct{}, 1), settled: make(chan struct{})}}
+	e.Attach(first, first.user, first.conn, "")
+	first.until(t, "attached", func() bool { return first.has("attached") })
 	var rs []*receiver
 	for i := range n {
-		rs = append(rs, e.login(t, fmt.Sprint("u", i), ""))
+		rs = append(rs, e.login(t, fmt.Sprint("user", i), ""))
 	}
-	first := &stuck{receiver: rs[0], at: make(chan struct{}), gone: make(chan struct{})}
-	e.Detach(rs[0], rs[0].user)
-	e.Attach(first, rs[0].user, "stuck", rs[0].token().String())
-	first.until(t, "attached", func() bool { return len(first.history()) > 1 })
 	publish(t, js, "u0", "block")
 	<-first.at
 	pub, err := jetstream.New(s.Conn(t), jetstream.WithPublishAsyncMaxPending(256))
@@ -54,7 +55,7 @@ func TestSlowHubLosesNothing(t *testing.T) {
 	for k := range each {
 		want = append(want, fmt.Sprint(k))
 		data := fmt.Appendf(nil, `{"id":"%d","x":"%s"}`, k, strings.Repeat("x", size))
-		for _, r := range rs[1:] {
+		for _, r := range rs {
 			if _, err := pub.PublishAsync(subject.Down(subject.Shard(r.user, shards), r.user), data); err != nil {
 				t.Fatal(err)
 			}
@@ -64,8 +65,8 @@ func TestSlowHubLosesNothing(t *testing.T) {
 	if s.Server().NumSlowConsumers() == 0 {
 		t.Fatal("the server waits: the test proves nothing")
 	}
-	close(first.gone)
-	for _, r := range rs[1:] {
+	close(first.free)
+	for _, r := range rs {
 		r.until(t, "the last frame", func() bool { return slices.Contains(r.frames(), want[each-1]) })
 		if got := r.frames(); !slices.Equal(got, want) {
 			t.Errorf("%s got %d frames: %v", r.conn, len(got), got)
