@@ -34,7 +34,9 @@ func (s *stuck) Deliver(f downlink.Frame) {
 // missed then is read from the stream. Nobody loses anything, and everything is in order.
 func TestSlowHubLosesNothing(t *testing.T) {
 	const n, each, size = 100, 80, 4 << 10
-	s := servers.NATS(t, func(o *servers.NATSOptions) { o.Tune = func(o *server.Options) { o.MaxPending = 1 << 20 } })
+	s := servers.NATS(t, func(o *servers.NATSOptions) {
+		o.Tune = func(o *server.Options) { o.MaxPending = 12 << 20 } // all that is read again at once fits
+	})
 	js := ensure(t, s.Conn(t), layout(1))
 	e := newEdge(t, s.URL(), func(c *downlink.Config) { c.Hubs = 1 })
 	first := &stuck{at: make(chan struct{}), free: make(chan struct{}), receiver: &receiver{user: userid.MustParse("u0"), conn: "stuck",
