@@ -161,13 +161,13 @@ func (e *Edge) start(ctx, life context.Context, stops *process.Stack) (*rooms, e
 	go verifier.Run(verifying)
 	stops.Push("keys", time.Second, func(context.Context) error { stopVerifying(); return nil })
 
-	up, err := uplink.New(ctx, uplink.Config{Lanes: e.cfg.Layout.Lanes, Dial: e.dial, Log: log, Registry: reg})
+	up, err := uplink.New(ctx, uplink.Config{Lanes: e.cfg.Layout.Lanes, Dial: e.dialUplink, Log: log, Registry: reg})
 	if err != nil {
 		return nil, err
 	}
 	stops.Push("uplink", time.Second, func(context.Context) error { up.Close(); return nil })
 
-	down, err := downlink.New(ctx, downlink.Config{Edge: e.cfg.Name, Shards: e.cfg.Layout.Shards, Dial: e.dial, Log: log,
+	down, err := downlink.New(ctx, downlink.Config{Edge: e.cfg.Name, Shards: e.cfg.Layout.Shards, Dial: e.dialDownlink, Log: log,
 		Registry: reg, SweepEvery: e.cfg.Layout.Sweep})
 	if err != nil {
 		return nil, err
@@ -192,11 +192,22 @@ func (e *Edge) start(ctx, life context.Context, stops *process.Stack) (*rooms, e
 	return &rooms{verifier, up, down, sockets}, nil
 }
 
-// dial connects a room to NATS.
-func (e *Edge) dial(ctx context.Context, name string, onReconnect func()) (*nats.Conn, error) {
-	return natsconn.Connect(ctx, natsconn.Options{URL: e.cfg.NATS.URL.Reveal(), Name: e.cfg.Name + " " + name,
-		CredsFile: e.cfg.NATS.CredsFile, CAFile: e.cfg.NATS.CAFile,
-		InboxPrefix: stream.EdgeInbox, Log: e.deps.Log, OnReconnect: onReconnect})
+// nats says how a room named name connects to NATS.
+func (e *Edge) nats(name string) natsconn.Options {
+	return natsconn.Options{URL: e.cfg.NATS.URL.Reveal(), Name: e.cfg.Name + " " + name,
+		CredsFile: e.cfg.NATS.CredsFile, CAFile: e.cfg.NATS.CAFile, InboxPrefix: stream.EdgeInbox, Log: e.deps.Log}
+}
+
+func (e *Edge) dialUplink(ctx context.Context, name string, onReconnect func()) (*nats.Conn, error) {
+	o := e.nats(name)
+	o.OnReconnect = onReconnect
+	return natsconn.Connect(ctx, o)
+}
+
+func (e *Edge) dialDownlink(ctx context.Context, name string, wrap func(net.Conn) net.Conn) (*nats.Conn, error) {
+	o := e.nats(name)
+	o.Wrap = wrap
+	return natsconn.Connect(ctx, o)
 }
 
 // drain ends the sockets at their rate, then waits for their last events.

@@ -14,12 +14,9 @@ func (h *hub) attach(l *letter) {
 	sh := h.shards[subject.Shard(l.user, h.d.cfg.Shards)]
 	u := sh.users.Get(l.user)
 	if u == nil {
-		var err error
-		if u, err = h.subscribe(sh, l.user); err != nil {
-			h.d.m.attachFailed[failedNotReady].Inc()
-			l.receiver.AttachFailed(ErrNotReady)
-			return
-		}
+		u = sh.users.Add(l.user)
+		u.X.gen = sh.life.gen
+		h.feed.Subscribe(sh.n, u.ID)
 	}
 	h.touch(sh, u)
 	if !u.Join(slot{Receiver: l.receiver, Conn: l.conn, Joining: true}) {
@@ -31,18 +28,18 @@ func (h *hub) attach(l *letter) {
 	sh.pending = append(sh.pending, job{kind: join, user: u.ID, receiver: l.receiver, conn: l.conn, resume: l.resume, since: time.Now()})
 }
 
-func (h *hub) subscribe(sh *shard, id userid.ID) (*user, error) {
-	subj := subject.Live(sh.n, id)
-	sub, err := h.subs.ChanSubscribe(subj, h.live)
-	if err != nil { // closed for good
-		return nil, err
+// everybody is the users of this hub, by shard.
+func (h *hub) everybody(yield func(shard int, user userid.ID) bool) {
+	for _, sh := range h.shards {
+		if sh == nil {
+			continue
+		}
+		for i := range sh.users.Len() {
+			if !yield(sh.n, sh.users.At(i).ID) {
+				return
+			}
+		}
 	}
-	if _, own, err := subject.ParseLive(sub.Subject); err == nil {
-		id = own // the same id; its string is a part of the subject's
-	}
-	u := sh.users.Add(id)
-	u.X = perUser{sub: sub, gen: sh.life.gen}
-	return u, nil
 }
 
 func (h *hub) detach(l *letter) {
@@ -69,7 +66,7 @@ func (h *hub) leave(sh *shard, u *user, r Receiver) {
 	if b := u.X.busy; b != nil {
 		h.drop(b, len(b.hold))
 	}
-	_ = u.X.sub.Unsubscribe() // fails only when the connection is closed
+	h.feed.Unsubscribe(u.ID)
 	sh.users.Remove(u)
 }
 

@@ -1,15 +1,14 @@
 package downlink
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"testing"
 
-	"github.com/nats-io/nats.go"
-
+	"github.com/wirepost/wirepost/edge/feed"
 	"github.com/wirepost/wirepost/edge/users"
 	"github.com/wirepost/wirepost/shared/stream"
-	"github.com/wirepost/wirepost/shared/subject"
 	"github.com/wirepost/wirepost/shared/userid"
 )
 
@@ -21,7 +20,7 @@ func (*sink) Moved(Token)          {}
 func (*sink) Resync(Token)         {}
 func (s *sink) Deliver(f Frame)    { s.frames++; s.bytes += len(f.Data) }
 
-// BenchmarkLive is a live frame on its way from nats.go's channel to each of a user's
+// BenchmarkLive is a live frame on its way from the feed's buffer to each of a user's
 // receivers.
 func BenchmarkLive(b *testing.B) {
 	for _, devices := range []int{1, 4} {
@@ -32,9 +31,9 @@ func BenchmarkLive(b *testing.B) {
 			sh := h.shards[0]
 			sh.life.name, sh.life.in = name.String(), NewToken("k3x9", 0, 1).in
 			const n = 1024
-			msgs := make([]*nats.Msg, n)
+			frames, last := make([]*feed.Frame, n), make([]uint64, n)
 			out := &sink{}
-			for i := range msgs {
+			for i := range frames {
 				id := userid.MustParse("u" + strconv.Itoa(i))
 				u := sh.users.Add(id)
 				u.X.pos = 1
@@ -42,24 +41,33 @@ func BenchmarkLive(b *testing.B) {
 					u.Join(slot{Receiver: &struct{ sink }{}, Conn: users.ConnHash(strconv.Itoa(k)), Last: 1})
 					u.At(k).Receiver = out
 				}
-				msgs[i] = &nats.Msg{Subject: subject.Live(0, id), Data: make([]byte, 200), Header: nats.Header{
-					hStream: {sh.life.name}, hSequence: {"0"}, hLast: {"1"},
-				}}
-				copy(msgs[i].Data, `{"msgType":3}`)
+				data := make([]byte, 200)
+				copy(data, `{"msgType":3}`)
+				frames[i], last[i] = republished(id, sh.life.name, digits, digits, data), 1
 			}
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				m := msgs[i%n]
-				m.Header[hLast][0] = m.Header[hSequence][0]
-				m.Header[hSequence][0] = strconv.Itoa(i + 2)
-				if m.Header[hLast][0] == "0" {
-					m.Header[hLast][0] = "1"
-				}
-				h.frame(m)
+				f := frames[i%n]
+				setNumber(f, hLast, last[i%n])
+				last[i%n] = uint64(i) + 2
+				setNumber(f, hSequence, last[i%n])
+				h.frame(f)
 			}
 			if out.frames != b.N*devices {
 				b.Fatalf("%d frames were delivered, want %d", out.frames, b.N*devices)
 			}
 		})
+	}
+}
+
+// digits has as many as setNumber writes.
+const digits = 1_000_000_000
+
+// setNumber changes a header in place.
+func setNumber(f *feed.Frame, key string, n uint64) {
+	at := bytes.Index(f.Header, []byte("\n"+key+": ")) + len(key) + 3
+	for i := 9; i >= 0; i-- {
+		f.Header[at+i] = byte('0' + n%10)
+		n /= 10
 	}
 }

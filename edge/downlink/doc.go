@@ -4,7 +4,7 @@
 //	                 ┌────────────── hub (one goroutine) ──────────────┐
 //	loops ─Attach──► │ mailbox                                         │
 //	                 │    shard 0: users ─ positions ─ holds           │ ──► Receiver
-//	im.live.<s>.> ─► │ live channel (subscriptions, 1st connection)    │
+//	im.live.<s>.> ─► │ feed (subscriptions, 1st connection)            │
 //	                 │    │ jobs                        ▲ results      │
 //	                 │    ▼                             │              │
 //	                 │ prober (one goroutine per shard while it works) │

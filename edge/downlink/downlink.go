@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime"
 	"sync"
 	"time"
@@ -31,7 +32,6 @@ const (
 
 	defaultSweep  = time.Minute
 	defaultResync = 1000 // per second and hub
-	liveQueue     = 1 << 15
 )
 
 var (
@@ -72,10 +72,10 @@ type Config struct {
 	Edge   string // a plain token [A-Za-z0-9_-]{1,64}
 	Shards int    // ≥ 1; must be the workers' number
 	// Dial connects to NATS for this room alone: it reconnects for ever, does not buffer
-	// publishes while disconnected (nats.ReconnectBufSize(-1)), and calls onReconnect
-	// each time it is back. It may wait for the first connection until ctx ends. It is
-	// called twice for each hub.
-	Dial     func(ctx context.Context, name string, onReconnect func()) (*nats.Conn, error)
+	// publishes while disconnected (nats.ReconnectBufSize(-1)), and puts wrap, if it is not
+	// nil, around each connection to a server (natsconn.Options.Wrap). It may wait for the
+	// first connection until ctx ends. It is called twice for each hub.
+	Dial     func(ctx context.Context, name string, wrap func(net.Conn) net.Conn) (*nats.Conn, error)
 	Log      *slog.Logger
 	Registry prometheus.Registerer // nil: metrics are kept and shown nowhere
 
@@ -130,12 +130,14 @@ func New(ctx context.Context, cfg Config) (*Downlink, error) {
 
 func (d *Downlink) connect(ctx context.Context, i int) (*hub, error) {
 	h := newHub(d, i)
-	var err error
-	if h.subs, err = d.cfg.Dial(ctx, fmt.Sprintf("downlink-%d", i), h.reconnected); err != nil {
+	err := h.feed.Connect(func(wrap func(net.Conn) net.Conn) (*nats.Conn, error) {
+		return d.cfg.Dial(ctx, fmt.Sprintf("downlink-%d", i), wrap)
+	})
+	if err != nil {
 		return nil, err
 	}
-	if h.reads, err = d.cfg.Dial(ctx, fmt.Sprintf("replay-%d", i), func() {}); err != nil {
-		h.subs.Close()
+	if h.reads, err = d.cfg.Dial(ctx, fmt.Sprintf("replay-%d", i), nil); err != nil {
+		h.feed.Close()
 		return nil, err
 	}
 	return h, nil
@@ -171,7 +173,7 @@ func (d *Downlink) Close() {
 	d.stop()
 	d.done.Wait()
 	for _, h := range d.hubs {
-		h.subs.Close()
+		h.feed.Close()
 		h.reads.Close()
 	}
 }

@@ -8,21 +8,18 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/wirepost/wirepost/edge/feed"
 	"github.com/wirepost/wirepost/shared/userid"
 )
 
-const (
-	tickEvery = 250 * time.Millisecond
-	liveBatch = 512 // live frames between two looks at the mailbox
-)
+const tickEvery = 250 * time.Millisecond
 
 // hub is one goroutine of the downlink: it owns some shards and their users, and gets
 // the live frames of these by one connection.
 type hub struct {
 	d     *Downlink
-	subs  *nats.Conn     // subscriptions and markers, in this order on the wire
-	reads *nats.Conn     // direct gets, which block the server's reading of a connection
-	live  chan *nats.Msg // written by nats.go, read by run; never closed
+	feed  *feed.Feed // subscriptions and markers, in this order on the wire
+	reads *nats.Conn // direct gets, which block the server's reading of a connection
 	box   mailbox
 
 	// Owned by run.
@@ -31,7 +28,7 @@ type hub struct {
 	held     int      // bytes in holds
 	holdMost int      // holdFrames
 	asked    uint64   // counts jobs that users wait for
-	clogged  bool     // live was full: frames may have been dropped
+	again    bool     // the feed was connected before
 	probers  sync.WaitGroup
 }
 
@@ -40,10 +37,10 @@ type letterKind uint8
 const (
 	attach letterKind = iota
 	detach
-	reconnected
-	marked // a round's marker was answered
-	proven // results of a round
-	ended  // a round is over
+	connected // the feed is, and has no subscriptions
+	marked    // a round's marker was answered
+	proven    // results of a round
+	ended     // a round is over
 )
 
 type letter struct {
@@ -92,7 +89,8 @@ func (b *mailbox) take() []letter {
 }
 
 func newHub(d *Downlink, n int) *hub {
-	h := &hub{d: d, holdMost: holdFrames, live: make(chan *nats.Msg, liveQueue), shards: make([]*shard, d.cfg.Shards), box: mailbox{wake: make(chan struct{}, 1)}}
+	h := &hub{d: d, holdMost: holdFrames, shards: make([]*shard, d.cfg.Shards), box: mailbox{wake: make(chan struct{}, 1)}}
+	h.feed = feed.New(func() { h.box.put(letter{kind: connected}) })
 	for i := n; i < d.cfg.Shards; i += d.cfg.Hubs {
 		h.shards[i] = newShard(h, i)
 	}
@@ -107,8 +105,12 @@ func (h *hub) run(ctx context.Context) {
 	h.tick(time.Now())
 	for {
 		select {
-		case m := <-h.live:
-			h.liveFrames(m)
+		case b := <-h.feed.Batches():
+			for i := range b.Frames {
+				h.frame(&b.Frames[i])
+			}
+			b.Release()
+			h.kickAll()
 		case <-h.box.wake:
 			letters := h.box.take()
 			for i := range letters {
@@ -129,9 +131,8 @@ func (h *hub) open(l *letter) {
 		h.attach(l)
 	case detach:
 		h.detach(l)
-	case reconnected:
-		h.d.m.disturbed[disturbedReconnect].Inc()
-		h.sweepAll()
+	case connected:
+		h.connected()
 	case marked:
 		h.marked(l.round, l.mark)
 	case proven:
@@ -141,30 +142,15 @@ func (h *hub) open(l *letter) {
 	}
 }
 
-// reconnected runs on a goroutine of nats.go.
-func (h *hub) reconnected() { h.box.put(letter{kind: reconnected}) }
-
-// liveFrames works m and what lies behind it. The channel takes no more than its
-// capacity, nats.go drops what does not fit: when it is seen full, and only then, frames
-// may be gone, and everybody is swept as soon as it is half empty.
-func (h *hub) liveFrames(m *nats.Msg) {
-	for n := min(len(h.live), liveBatch); ; n-- {
-		if len(h.live) >= cap(h.live)-1 {
-			h.clogged = true
-		}
-		h.frame(m)
-		if n == 0 {
-			break
-		}
-		m = <-h.live
-	}
-	if h.clogged && len(h.live) < cap(h.live)/2 {
-		h.clogged = false
-		h.d.m.disturbed[disturbedSlow].Inc()
-		h.d.cfg.Log.Warn("downlink was too slow, frames may have been dropped: sweeping")
+// connected subscribes everybody on a new connection. What came while there was none, or
+// was not read in time, is found by a sweep.
+func (h *hub) connected() {
+	h.feed.Renew(h.everybody)
+	if h.again {
+		h.d.m.disturbed[disturbedReconnect].Inc()
 		h.sweepAll()
 	}
-	h.kickAll()
+	h.again = true
 }
 
 func (h *hub) tick(now time.Time) {
@@ -184,7 +170,6 @@ func (h *hub) tick(now time.Time) {
 		}
 	}
 	h.d.m.held.Set(float64(h.held))
-	h.d.m.queued.Set(float64(len(h.live)))
 	h.d.m.setUsers(h, users)
 	h.kickAll()
 }

@@ -1,11 +1,14 @@
 package downlink
 
 import (
+	"bytes"
+	"math"
 	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/wirepost/wirepost/edge/feed"
 	"github.com/wirepost/wirepost/edge/users"
 	"github.com/wirepost/wirepost/shared/envelope"
 	"github.com/wirepost/wirepost/shared/stream"
@@ -37,13 +40,22 @@ const foreignProbe = 100 * time.Millisecond
 
 // entry is a frame on its way to receivers.
 type entry struct {
-	raw     []byte // as published
+	raw     []byte // as published; see own
 	data    []byte // with the resume member; made when it is needed first
 	at      Token
 	prev    uint64 // the user's frame before it, 0: none is in the stream
 	target  uint64 // users.ConnHash of the only connection that it is for, 0: all
 	unsent  bool   // it is no JSON object: it moves positions and nothing else
 	checked bool   // prev == 0 is known to mean that there was none
+	lent    bool   // raw is the feed's and is used again after this frame
+}
+
+// own makes raw one that may be kept.
+func (e *entry) own() []byte {
+	if e.lent {
+		e.raw, e.lent = bytes.Clone(e.raw), false
+	}
+	return e.raw
 }
 
 // busy is the state of a user with whom something is under way.
@@ -71,21 +83,21 @@ func (x *perUser) wait() *busy {
 	return x.busy
 }
 
-// frame takes one live message.
-func (h *hub) frame(m *nats.Msg) {
-	n, id, err := subject.ParseLive(m.Subject)
-	if err != nil || n >= len(h.shards) || h.shards[n] == nil {
+// frame takes one live message. Nothing of it is kept.
+func (h *hub) frame(f *feed.Frame) {
+	n, token, ok := subject.CutLive(f.Subject)
+	if !ok || n >= len(h.shards) || h.shards[n] == nil {
 		h.d.m.frames[frameStray].Inc()
 		return
 	}
 	sh := h.shards[n]
-	u := sh.users.Get(id)
+	u := sh.users.Find(token)
 	if u == nil { // its last receiver left
 		h.d.m.frames[frameStray].Inc()
 		return
 	}
 	h.touch(sh, u)
-	e, stored := h.entryOf(sh, m)
+	e, stored := h.entryOf(sh, f)
 	if !stored {
 		h.d.m.frames[frameCore].Inc()
 		h.pass(u, &e)
@@ -94,23 +106,37 @@ func (h *hub) frame(m *nats.Msg) {
 	h.accept(sh, u, &e)
 }
 
-// entryOf reads a live or replayed message; stored is false for one that did not go
-// through the stream and may be lost.
-func (h *hub) entryOf(sh *shard, m *nats.Msg) (e entry, stored bool) {
-	e = entry{raw: m.Data, target: targetOf(m), unsent: !sendable(m.Data)}
+// entryOf reads a live message; stored is false for one that did not go through the stream
+// and may be lost. Of a header that is there twice the last one counts: the server's own
+// lines are behind those of who published.
+func (h *hub) entryOf(sh *shard, f *feed.Frame) (e entry, stored bool) {
+	e = entry{raw: f.Data, lent: true, unsent: !sendable(f.Data)}
 	if e.unsent {
 		h.d.m.events[evBad].Inc()
 	}
-	name, seq := first(m, hStream), number(m, hSequence)
-	if name == "" || seq == 0 {
+	var name []byte
+	var seq uint64
+	for key, value := range f.Fields() {
+		switch string(key) {
+		case hStream:
+			name = value
+		case hSequence:
+			seq = decimal(value)
+		case hLast:
+			e.prev = decimal(value)
+		case envelope.Target:
+			e.target = targetOf(string(value))
+		}
+	}
+	if len(name) == 0 || seq == 0 {
+		e.prev = 0
 		return e, false
 	}
-	e.prev = number(m, hLast)
-	if name == sh.life.name {
+	if string(name) == sh.life.name {
 		e.at = sh.token(seq)
 		return e, true
 	}
-	d, err := stream.ParseDown(name)
+	d, err := stream.ParseDown(string(name))
 	if err != nil {
 		return e, false
 	}
@@ -121,11 +147,22 @@ func (h *hub) entryOf(sh *shard, m *nats.Msg) (e entry, stored bool) {
 // sendable: the resume member is put in as the first one, so there must be another.
 func sendable(data []byte) bool { return len(data) > 2 && data[0] == '{' && data[1] == '"' }
 
-func targetOf(m *nats.Msg) uint64 {
-	if conn := first(m, envelope.Target); conn != "" {
-		return users.ConnHash(conn)
+func targetOf(conn string) uint64 {
+	if conn == "" {
+		return 0
 	}
-	return 0
+	return users.ConnHash(conn)
+}
+
+// decimal reads a sequence; 0 is none.
+func decimal(s []byte) (n uint64) {
+	for _, c := range s {
+		if c < '0' || '9' < c || n > (math.MaxUint64-9)/10 {
+			return 0
+		}
+		n = 10*n + uint64(c-'0')
+	}
+	return n
 }
 
 func first(m *nats.Msg, key string) string {
@@ -247,7 +284,7 @@ func (h *hub) deliverTo(s *slot, e *entry) {
 	}
 	h.d.m.frames[frameDelivered].Inc()
 	if s.Owed { // it must not get a token before it was told of the loss
-		s.Receiver.Deliver(Frame{Data: e.raw})
+		s.Receiver.Deliver(Frame{Data: e.own()})
 		return
 	}
 	if e.data == nil {
@@ -264,7 +301,7 @@ func (h *hub) pass(u *user, e *entry) {
 	for i := range u.Len() {
 		if s := u.At(i); !s.Joining && (e.target == 0 || e.target == s.Conn) {
 			h.d.m.frames[frameDelivered].Inc()
-			s.Receiver.Deliver(Frame{Data: e.raw})
+			s.Receiver.Deliver(Frame{Data: e.own()})
 		}
 	}
 }
@@ -273,9 +310,11 @@ const resumeMember = `{"resume":"`
 
 // withResume inserts the resume token as the first member of a JSON object.
 func withResume(raw []byte, at Token) []byte {
-	b := make([]byte, 0, len(resumeMember)+maxToken+len(raw))
+	var buf [maxToken]byte
+	token := at.AppendTo(buf[:0])
+	b := make([]byte, 0, len(resumeMember)+len(token)+len(`",`)+len(raw)-1)
 	b = append(b, resumeMember...)
-	b = at.AppendTo(b)
+	b = append(b, token...)
 	b = append(b, '"', ',')
 	return append(b, raw[1:]...)
 }
@@ -292,6 +331,7 @@ func (h *hub) keep(u *user, e *entry) {
 		h.spoil(b)
 		return
 	}
+	e.own()
 	b.hold = append(b.hold, *e)
 	b.bytes += len(e.raw)
 	h.held += len(e.raw)

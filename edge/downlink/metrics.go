@@ -42,12 +42,11 @@ type disturbance int
 
 const (
 	disturbedReconnect disturbance = iota
-	disturbedSlow                  // the live channel was full
 	disturbedLate                  // a marker was answered late
 	disturbances
 )
 
-var disturbedNames = [disturbances]string{"reconnect", "slow", "late_marker"}
+var disturbedNames = [disturbances]string{"reconnect", "late_marker"}
 
 const (
 	failedTooMany = iota
@@ -96,7 +95,7 @@ type metrics struct {
 	attachFailed [failures]prometheus.Counter
 	events       [events]prometheus.Counter
 	marks        prometheus.Histogram
-	held, queued prometheus.Gauge
+	held         prometheus.Gauge
 
 	users prometheus.Gauge
 
@@ -134,7 +133,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	})
 	all = append(all, m.marks)
 	m.held = gauge("held_bytes", "Bytes of frames that wait for a position.")
-	m.queued = gauge("live_queue", "Live frames that are received and not worked yet.")
 	m.users = gauge("users", "Users who have a receiver on this edge.")
 	if reg != nil {
 		reg.MustRegister(all...)

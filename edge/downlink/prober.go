@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/wirepost/wirepost/shared/envelope"
 	"github.com/wirepost/wirepost/shared/stream"
 	"github.com/wirepost/wirepost/shared/subject"
 )
@@ -116,6 +117,13 @@ type mark struct {
 // sort settles the joins that have nothing to read. What was asked for in an incarnation
 // that is over is left out: the hub has forgotten it by then, see touch.
 func (m mark) sort(jobs []job) (todo []job, settled []outcome) {
+	fresh := 0
+	for i := range jobs {
+		if jobs[i].kind == join && jobs[i].resume == "" {
+			fresh++
+		}
+	}
+	settled = make([]outcome, 0, fresh)
 	for _, j := range jobs {
 		if j.kind != join {
 			if m.same {
@@ -187,7 +195,7 @@ func (p *prober) mark(ctx context.Context) (mark, error) {
 func (p *prober) markOnce(ctx context.Context, subj string) (mark, error) {
 	one, cancel := context.WithTimeout(ctx, markTimeout)
 	defer cancel()
-	reply, err := p.h.subs.RequestWithContext(one, subj, nil)
+	answer, err := p.h.feed.Request(one, subj)
 	if err != nil {
 		return mark{}, fmt.Errorf("publish marker: %w", err)
 	}
@@ -198,7 +206,7 @@ func (p *prober) markOnce(ctx context.Context, subj string) (mark, error) {
 			Description string `json:"description"`
 		} `json:"error"`
 	}
-	if err := json.Unmarshal(reply.Data, &ack); err != nil {
+	if err := json.Unmarshal(answer, &ack); err != nil {
 		return mark{}, fmt.Errorf("read answer to marker: %w", err)
 	}
 	if ack.Error != nil {
@@ -301,7 +309,7 @@ func (p *prober) fetchOne(ctx context.Context, r *reader, m mark, o *outcome, by
 	}
 	o.frames = make([]entry, len(msgs))
 	for i, msg := range msgs {
-		o.frames[i] = entry{raw: msg.Data, at: NewToken(m.down.Epoch, m.down.Shard, number(msg, hSequence)), target: targetOf(msg), unsent: !sendable(msg.Data)}
+		o.frames[i] = entry{raw: msg.Data, at: NewToken(m.down.Epoch, m.down.Shard, number(msg, hSequence)), target: targetOf(first(msg, envelope.Target)), unsent: !sendable(msg.Data)}
 		bytes.Add(int64(len(msg.Data)))
 	}
 }

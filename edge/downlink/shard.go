@@ -5,8 +5,6 @@ import (
 	"time"
 	"unique"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/wirepost/wirepost/edge/users"
 	"github.com/wirepost/wirepost/shared/stream"
 	"github.com/wirepost/wirepost/shared/userid"
@@ -28,10 +26,9 @@ type (
 
 // perUser is what a hub keeps of a user.
 type perUser struct {
-	sub  *nats.Subscription
 	pos  uint64 // all frames up to it were handed to all receivers that do not join; 0: none yet
-	gen  uint32 // of the shard when pos was set
 	busy *busy  // nil mostly
+	gen  uint32 // of the shard when pos was set
 }
 
 // shard is one shard of a hub. Owned by the hub's run, but health.
@@ -168,6 +165,9 @@ func (h *hub) kick(sh *shard) {
 // a client that connects in a loop would have all it missed read each time.
 func (sh *shard) take() (jobs []job) {
 	n := 0
+	if len(sh.pending) > 0 {
+		jobs = make([]job, 0, min(len(sh.pending), roundUsers))
+	}
 	for ; n < len(sh.pending) && len(jobs) < roundUsers; n++ {
 		j := &sh.pending[n]
 		if j.kind == join {

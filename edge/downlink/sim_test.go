@@ -9,11 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
+	"github.com/wirepost/wirepost/edge/feed"
 	"github.com/wirepost/wirepost/edge/users"
 	"github.com/wirepost/wirepost/shared/stream"
-	"github.com/wirepost/wirepost/shared/subject"
 	"github.com/wirepost/wirepost/shared/userid"
 )
 
@@ -38,7 +36,7 @@ type sim struct {
 	seq    uint64
 	first  uint64 // lower ones are evicted
 	last   map[userid.ID]uint64
-	wire   []*nats.Msg
+	wire   []*feed.Frame
 	lossy  bool
 
 	users   []userid.ID
@@ -79,18 +77,19 @@ func (s *sim) publish() {
 	if s.lossy && s.rnd.IntN(6) == 0 {
 		return // it vanishes on the way
 	}
-	s.wire = append(s.wire, &nats.Msg{Subject: subject.Live(0, u), Data: fmt.Appendf(nil, `{"id":"%d/%d"}`, s.epoch, s.seq), Header: nats.Header{
-		hStream: {s.name().String()}, hSequence: {strconv.FormatUint(s.seq, 10)}, hLast: {strconv.FormatUint(prev, 10)},
-	}})
+	s.wire = append(s.wire, republished(u, s.name().String(), s.seq, prev, fmt.Appendf(nil, `{"id":"%d/%d"}`, s.epoch, s.seq)))
 }
 
 func (s *sim) receive() {
 	if len(s.wire) == 0 {
 		return
 	}
-	m := s.wire[0]
+	f := s.wire[0]
 	s.wire = s.wire[1:]
-	s.h.frame(m)
+	s.h.frame(f)
+	for i := range f.Data { // the feed uses its buffer again
+		f.Data[i] = '#'
+	}
 }
 
 func (s *sim) attach() {
@@ -99,9 +98,6 @@ func (s *sim) attach() {
 	r := &simReceiver{s: s, user: u, conn: strconv.Itoa(s.conns), got: map[string]bool{}}
 	if old := s.tokens[u]; len(old) > 0 && s.rnd.IntN(4) > 0 {
 		r.token = old[len(old)-1-s.rnd.IntN(min(len(old), 5))]
-	}
-	if s.sh.users.Get(u) == nil { // what subscribe does
-		s.sh.users.Add(u).X = perUser{gen: s.sh.life.gen}
 	}
 	s.here = append(s.here, r)
 	s.h.attach(&letter{receiver: r, user: u, conn: users.ConnHash(r.conn), resume: r.token.String()})

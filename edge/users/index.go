@@ -23,6 +23,9 @@ var idSeed = maphash.MakeSeed()
 
 func hashOf(id userid.ID) uint32 { return uint32(maphash.String(idSeed, id.Token())) }
 
+// hashOfToken is hashOf for a token that is no string.
+func hashOfToken(token []byte) uint32 { return uint32(maphash.Bytes(idSeed, token)) }
+
 func (x *index) start(h uint32) int { return int(h) & (len(x.slots) - 1) }
 func (x *index) next(i int) int     { return (i + 1) & (len(x.slots) - 1) }
 

@@ -38,7 +38,7 @@ type User[R comparable, X any] struct {
 	at    uint32 // its position in the table
 	n     uint8  // receivers
 	first Slot[R]
-	more  []Slot[R] // behind the first
+	more  *[]Slot[R] // behind the first; nil: none. Few have any, a slice would cost all 16 bytes
 }
 
 // Slot is one receiver of a user.
@@ -72,6 +72,23 @@ func (t *Table[R, X]) Get(id userid.ID) *User[R, X] {
 		}
 		if at != noMatch {
 			if u := t.At(int(at)); u.ID == id {
+				return u
+			}
+		}
+	}
+}
+
+// Find returns the user whose token it is, or nil. It keeps nothing of token, and allocates
+// nothing.
+func (t *Table[R, X]) Find(token []byte) *User[R, X] {
+	h := hashOfToken(token)
+	for i := t.index.start(h); ; i = t.index.next(i) {
+		at, ok := t.index.look(i, h)
+		if !ok {
+			return nil
+		}
+		if at != noMatch {
+			if u := t.At(int(at)); u.ID.Token() == string(token) {
 				return u
 			}
 		}
@@ -129,7 +146,7 @@ func (u *User[R, X]) At(i int) *Slot[R] {
 	if i == 0 {
 		return &u.first
 	}
-	return &u.more[i-1]
+	return &(*u.more)[i-1]
 }
 
 // Find returns the slot of receiver r, or nil.
@@ -148,10 +165,13 @@ func (u *User[R, X]) Join(s Slot[R]) bool {
 	if u.n == MaxReceivers {
 		return false
 	}
-	if u.n == 0 {
+	switch {
+	case u.n == 0:
 		u.first = s
-	} else {
-		u.more = append(u.more, s)
+	case u.more == nil:
+		u.more = &[]Slot[R]{s}
+	default:
+		*u.more = append(*u.more, s)
 	}
 	u.n++
 	return true
@@ -165,13 +185,17 @@ func (u *User[R, X]) Leave(r R) (Slot[R], bool) {
 	}
 	gone := *s
 	if u.n > 1 {
-		end := len(u.more) - 1
-		*s = u.more[end]
-		u.more[end] = Slot[R]{}
-		if u.more = u.more[:end]; end == 0 {
+		more := *u.more
+		end := len(more) - 1
+		*s = more[end]
+		more[end] = Slot[R]{}
+		switch more = more[:end]; {
+		case end == 0:
 			u.more = nil
-		} else if cap(u.more) > 4*end {
-			u.more = slices.Clone(u.more)
+		case cap(more) > 4*end:
+			*u.more = slices.Clone(more)
+		default:
+			*u.more = more
 		}
 	} else {
 		u.first = Slot[R]{}

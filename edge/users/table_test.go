@@ -24,6 +24,9 @@ func TestTableIsAMap(t *testing.T) {
 			k = rnd.IntN(300) // most of the table empties again
 		}
 		u := tab.Get(id(k))
+		if found := tab.Find([]byte(id(k).Token())); found != u {
+			t.Fatalf("step %d: Find(%d) = %v, Get says %v", step, k, found, u)
+		}
 		if _, there := want[k]; there != (u != nil) {
 			t.Fatalf("step %d: Get(%d) = %v, want there %v", step, k, u, there)
 		}

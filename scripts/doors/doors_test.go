@@ -92,6 +92,7 @@ var doors = []struct {
 	{"edge/loop", []string{gobwas, nats, root + "shared", root + "edge/socket", root + "edge/handshake"}, "the loop knows file descriptors alone"},
 	{"edge/uplink", []string{root + "edge/downlink", root + "edge/socket", gobwas}, "up and down are two stations"},
 	{"edge/downlink", []string{root + "edge/uplink", root + "edge/socket", gobwas}, "up and down are two stations"},
+	{"edge/feed", []string{root + "edge/downlink", root + "edge/uplink", root + "edge/socket", root + "edge/users", gobwas}, "it knows subscriptions, and nothing of what they are for"},
 	{"edge/users", []string{nats, gobwas}, "a table"},
 	{"edge/handshake", []string{nats}, "a parser"},
 	{"edge/memory", []string{nats, gobwas, root + "shared", root + "edge/socket"}, "it knows the runtime alone"},

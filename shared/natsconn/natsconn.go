@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"sync"
 	"time"
@@ -45,6 +46,10 @@ type Options struct {
 	// which may read its inbox reads nobody else's. Empty: "_INBOX".
 	InboxPrefix string
 	Log         *slog.Logger
+	// Wrap, if it is not nil, is put around each connection to a server, inside of TLS:
+	// what nats.go writes and reads passes through it in the clear. It is called before
+	// the server's first byte is read, by one goroutine at a time.
+	Wrap func(net.Conn) net.Conn
 
 	// The hooks run on a goroutine of the connection, one after the other; they must not
 	// block. Each may be nil.
@@ -63,7 +68,15 @@ func Connect(ctx context.Context, o Options) (*nats.Conn, error) {
 		}
 	}
 	w := &watcher{o: o, connected: make(chan struct{})}
-	nc, err := nats.Connect(o.URL, w.options()...)
+	opts := w.options()
+	if o.Wrap != nil {
+		d, err := newDialer(o, opts)
+		if err != nil {
+			return nil, fmt.Errorf("connect to nats: %w", err)
+		}
+		opts = append(opts, nats.SetCustomDialer(d), nats.SkipHostLookup()) // a name is what a certificate is checked by
+	}
+	nc, err := nats.Connect(o.URL, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to nats: %w", err)
 	}

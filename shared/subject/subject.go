@@ -5,6 +5,7 @@
 package subject
 
 import (
+	"bytes"
 	"errors"
 	"strconv"
 	"strings"
@@ -82,6 +83,31 @@ func MarkShard(shard int) string { return join(mark, shard, "*") }
 // Live is where a user's frames are seen as they are stored.
 func Live(shard int, id userid.ID) string { return join(live, shard, id.Token()) }
 
+// AppendLive appends Live to b.
+func AppendLive(b []byte, shard int, id userid.ID) []byte {
+	return appendTo(b, live, shard, id.Token())
+}
+
+// CutLive takes a Live subject apart without a check of the token, for who looks it up
+// among known ones. Both point into s; ok is false for another kind of subject.
+func CutLive(s []byte) (shard int, token []byte, ok bool) {
+	rest, ok := bytes.CutPrefix(s, []byte(live))
+	if !ok {
+		return 0, nil, false
+	}
+	num, token, ok := bytes.Cut(rest, []byte("."))
+	if !ok || len(num) == 0 || len(num) > 9 || len(num) > 1 && num[0] == '0' {
+		return 0, nil, false
+	}
+	for _, c := range num {
+		if c < '0' || '9' < c {
+			return 0, nil, false
+		}
+		shard = 10*shard + int(c-'0')
+	}
+	return shard, token, true
+}
+
 // LiveShard matches every Live subject of a shard.
 func LiveShard(shard int) string { return join(live, shard, ">") }
 
@@ -105,11 +131,14 @@ func RepublishFrom(shard int) string { return join(down, shard, ">") }
 func RepublishTo(shard int) string { return join(live, shard, ">") }
 
 func join(kind string, n int, last string) string {
-	b := make([]byte, 0, len(kind)+4+len(last))
+	return string(appendTo(make([]byte, 0, len(kind)+4+len(last)), kind, n, last))
+}
+
+func appendTo(b []byte, kind string, n int, last string) []byte {
 	b = append(b, kind...)
 	b = strconv.AppendInt(b, int64(n), 10)
 	b = append(b, '.')
-	return string(append(b, last...))
+	return append(b, last...)
 }
 
 func parse(kind, s string) (n int, id userid.ID, err error) {

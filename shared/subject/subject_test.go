@@ -30,6 +30,28 @@ func TestParseRefusesForeignSubjects(t *testing.T) {
 	}
 }
 
+// The pair without strings builds and reads what the one with strings does.
+func TestLiveWithoutStrings(t *testing.T) {
+	for _, raw := range []string{"u1", "*", ">", "a.b", "a/b", "a b", "😀"} {
+		id := userid.MustParse(raw)
+		s := subject.AppendLive([]byte("SUB "), 11, id)
+		if string(s) != "SUB "+subject.Live(11, id) {
+			t.Errorf("AppendLive of %q: %q", raw, s)
+		}
+		if shard, token, ok := subject.CutLive(s[4:]); !ok || shard != 11 || string(token) != id.Token() {
+			t.Errorf("CutLive of %q: %d %q %v", s[4:], shard, token, ok)
+		}
+	}
+	for _, s := range []string{"", "im.live", "im.live.", "im.live.0", "im.live..u", "im.live.00.u", "im.live.-1.u", "im.live.+1.u", "im.live.9999999999.u", "im.down.0.u", "im.live.x.u"} {
+		if _, _, ok := subject.CutLive([]byte(s)); ok {
+			t.Errorf("CutLive(%q) accepted it", s)
+		}
+		if _, _, err := subject.ParseLive(s); err == nil && s != "im.live.9999999999.u" {
+			t.Errorf("ParseLive(%q) accepts it", s)
+		}
+	}
+}
+
 // The hash is part of the public contract: services in other languages compute it.
 func TestHashIsFNV1a(t *testing.T) {
 	for _, raw := range []string{"u1001", "a.b", "😀"} {

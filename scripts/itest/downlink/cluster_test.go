@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -47,11 +48,11 @@ func TestLoginsWithAStaleReplica(t *testing.T) {
 	c.Delay(slow, 30*time.Millisecond)
 	e := newEdge(t, c.Nodes[f].URL(), func(cfg *downlink.Config) {
 		near, far := dial(c.Nodes[f].URL()), dial(c.Nodes[slow].URL())
-		cfg.Dial = func(ctx context.Context, name string, back func()) (*nats.Conn, error) {
+		cfg.Dial = func(ctx context.Context, name string, wrap func(net.Conn) net.Conn) (*nats.Conn, error) {
 			if strings.HasPrefix(name, "replay") {
-				return far(ctx, name, back)
+				return far(ctx, name, wrap)
 			}
-			return near(ctx, name, back)
+			return near(ctx, name, wrap)
 		}
 	})
 	logins(t, e, c.Nodes[l].Conn(t))

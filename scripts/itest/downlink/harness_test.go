@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -107,13 +108,24 @@ func ensure(t testing.TB, nc *nats.Conn, l streams.Layout) jetstream.JetStream {
 	}
 }
 
-type dialer = func(context.Context, string, func()) (*nats.Conn, error)
+type dialer = func(ctx context.Context, name string, wrap func(net.Conn) net.Conn) (*nats.Conn, error)
 
 func dial(url string) dialer {
-	return func(_ context.Context, name string, back func()) (*nats.Conn, error) {
+	return func(_ context.Context, name string, wrap func(net.Conn) net.Conn) (*nats.Conn, error) {
 		return nats.Connect(url, nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1), nats.IgnoreDiscoveredServers(),
-			nats.ReconnectWait(10*time.Millisecond), nats.ReconnectHandler(func(*nats.Conn) { back() }))
+			nats.ReconnectWait(10*time.Millisecond), nats.SetCustomDialer(wrapped(wrap)))
 	}
+}
+
+// wrapped is a dialer that puts itself around what it connects to, as natsconn's does.
+type wrapped func(net.Conn) net.Conn
+
+func (w wrapped) Dial(network, address string) (net.Conn, error) {
+	c, err := net.Dial(network, address)
+	if err != nil || w == nil {
+		return c, err
+	}
+	return w(c), nil
 }
 
 // edge is a downlink with its metrics.

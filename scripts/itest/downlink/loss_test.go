@@ -153,7 +153,7 @@ func TestFirstFrameIsNoLoss(t *testing.T) {
 	}
 }
 
-// After a reconnect the edge proves all positions at once.
+// After a reconnect the edge subscribes everybody and proves all positions, at once.
 func TestReconnectSweeps(t *testing.T) {
 	s := servers.NATS(t)
 	js := ensure(t, s.Conn(t), layout(1))
@@ -172,6 +172,12 @@ func TestReconnectSweeps(t *testing.T) {
 	for _, r := range rs {
 		r.untilFrames(t, "while away")
 		positions(t, r, map[string]uint64{"while away": seqs[r.user.Raw()]})
+	}
+	for _, r := range rs { // and everybody is subscribed again: the next sweep is an hour away
+		publish(t, js, r.user.Raw(), "live")
+	}
+	for _, r := range rs {
+		r.untilFrames(t, "while away", "live")
 	}
 }
 
