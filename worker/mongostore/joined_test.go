@@ -193,12 +193,16 @@ func TestInsertsAreBounded(t *testing.T) {
 func TestMembersMayLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, joining, alone := portOf("a", "b", "c")
-		ctx, cancel := context.WithCancel(t.Context())
+		ctx, fly := context.WithCancel(t.Context())
 		flying := appending(ctx, joining, alone, msg("a", "u", "1"))
+		ctx, wait := context.WithCancel(t.Context())
 		waiting := appending(ctx, joining, alone, msg("b", "u", "2"))
 		staying := appending(t.Context(), joining, alone, msg("c", "u", "3"))
-		cancel()
-		for _, c := range []*call{flying, waiting} {
+		for _, c := range []struct {
+			*call
+			leave context.CancelFunc
+		}{{waiting, wait}, {flying, fly}} { // in this order: the end of an insert begins the next
+			c.leave()
 			if <-c.done; !errors.Is(c.err, context.Canceled) {
 				t.Errorf("who left ended with %+v, %v", c.res, c.err)
 			}
