@@ -8,6 +8,9 @@ import (
 	"github.com/wirepost/wirepost/shared/userid"
 )
 
+// lateJoin is far more than a round takes, and far less than Patience.
+const lateJoin = 2 * time.Second
+
 // attach subscribes for a user's first receiver, then asks for a marker: whatever is
 // stored behind it reaches this subscription, whatever is stored before is read.
 func (h *hub) attach(l *letter) {
@@ -92,6 +95,12 @@ func (h *hub) expire(sh *shard, now time.Time) {
 			h.notReady(sh, u, s.Receiver)
 		}
 	}
+}
+
+// overdue reports whether a receiver waits for more than lateJoin for a round that asks for it.
+func (sh *shard) overdue(now time.Time) bool {
+	i := slices.IndexFunc(sh.pending, func(j job) bool { return j.kind == join }) // the oldest one
+	return i >= 0 && now.Sub(sh.pending[i].since) > lateJoin
 }
 
 // notReady gives up a receiver that joins. u is invalid afterwards.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,6 +22,7 @@ type hub struct {
 	feed  *feed.Feed // subscriptions and markers, in this order on the wire
 	reads *nats.Conn // direct gets, which block the server's reading of a connection
 	box   mailbox
+	late  atomic.Bool // see Downlink.Late
 
 	// Owned by run.
 	life     context.Context
@@ -154,13 +156,14 @@ func (h *hub) connected() {
 }
 
 func (h *hub) tick(now time.Time) {
-	users := 0
+	users, late := 0, false
 	for _, sh := range h.shards {
 		if sh == nil {
 			continue
 		}
 		users += sh.users.Len()
 		h.expire(sh, now)
+		late = late || sh.overdue(now)
 		h.resync(sh, int(math.Ceil(float64(h.d.cfg.ResyncPerSecond)*tickEvery.Seconds())))
 		if now.After(sh.sweep.due) {
 			h.startSweep(sh, now)
@@ -169,6 +172,7 @@ func (h *hub) tick(now time.Time) {
 			sh.probe = true
 		}
 	}
+	h.late.Store(late)
 	h.d.m.held.Set(float64(h.held))
 	h.d.m.setUsers(h, users)
 	h.kickAll()

@@ -84,6 +84,28 @@ func TestJoinExpires(t *testing.T) {
 	}
 }
 
+// While receivers wait in vain for a round the edge says so, and no longer than that.
+func TestLate(t *testing.T) {
+	h, sh := testHub()
+	h.d.hubs = []*hub{h}
+	h.life = t.Context()
+	sh.flying = &round{} // is not answered
+	began := time.Now()
+	h.attach(&letter{receiver: &record{}, user: userid.MustParse("u"), conn: users.ConnHash("c")})
+	for _, c := range []struct {
+		after time.Duration
+		late  bool
+	}{{0, false}, {lateJoin - 100*time.Millisecond, false}, {lateJoin + 100*time.Millisecond, true}, {Patience + time.Second, false}} {
+		if h.tick(began.Add(c.after)); h.d.Late() != c.late {
+			t.Errorf("late after %v: %v", c.after, h.d.Late())
+		}
+	}
+	sh.pending = append(sh.pending, job{kind: repair}) // nobody's login
+	if h.tick(began.Add(time.Hour)); h.d.Late() {
+		t.Error("late although nobody waits")
+	}
+}
+
 // A new incarnation is told at a bounded rate; whoever gets a frame before is not given
 // a token with it.
 func TestResyncIsPaced(t *testing.T) {

@@ -24,6 +24,7 @@ const (
 	ReasonTimeout     Reason = "timeout"
 	ReasonConnections Reason = "connections" // all places are taken
 	ReasonArriving    Reason = "arriving"    // too many in the handshake or the login
+	ReasonLogins      Reason = "logins"      // logins are not done in time
 	ReasonMemory      Reason = "memory"
 	ReasonDraining    Reason = "draining"
 )
@@ -31,7 +32,7 @@ const (
 // Reasons lists every Reason.
 func Reasons() []Reason {
 	return []Reason{ReasonMalformed, ReasonMethod, ReasonPath, ReasonUser, ReasonUpgrade, ReasonVersion, ReasonKey,
-		ReasonTooLarge, ReasonOrigin, ReasonToken, ReasonTimeout, ReasonConnections, ReasonArriving, ReasonMemory, ReasonDraining}
+		ReasonTooLarge, ReasonOrigin, ReasonToken, ReasonTimeout, ReasonConnections, ReasonArriving, ReasonLogins, ReasonMemory, ReasonDraining}
 }
 
 // Refusal is the answer to a request that is not accepted.
@@ -76,6 +77,8 @@ var (
 	// RefuseArriving is the answer while too many connections are in the handshake or the
 	// login. Those are done in seconds.
 	RefuseArriving = busy(ReasonArriving, "too many connections at once, try again", 5)
+	// RefuseLogins is the answer while those who are there wait too long for their login.
+	RefuseLogins = busy(ReasonLogins, "logins take too long now, try again", 2)
 	// RefuseMemory is the answer while the edge is short of memory.
 	RefuseMemory = busy(ReasonMemory, "this edge is short of memory, try again", 10)
 	// RefuseDraining is the answer while the edge goes away: another one is there at once.

@@ -27,6 +27,9 @@ type Config struct {
 	// ShortOfMemory reports that no new connection may be taken; nil: never. It is asked
 	// at each one, by any loop.
 	ShortOfMemory func() bool
+	// LoginsLate reports that those who log in wait too long for the downlink, so that
+	// more of them would only wait in vain; nil: never. It is asked like ShortOfMemory.
+	LoginsLate func() bool
 
 	Limits Limits
 	Rates  Rates
@@ -83,8 +86,12 @@ func (c *Config) setDefaults() {
 	if l.Buffered <= 0 {
 		l.Buffered = 512 << 20
 	}
+	never := func() bool { return false }
 	if c.ShortOfMemory == nil {
-		c.ShortOfMemory = func() bool { return false }
+		c.ShortOfMemory = never
+	}
+	if c.LoginsLate == nil {
+		c.LoginsLate = never
 	}
 	t := &c.Times
 	orTime(&t.Heartbeat, 25*time.Second)

@@ -96,6 +96,8 @@ func (k *keeper) admit(open int) *handshake.Refusal {
 		return handshake.RefuseConnections
 	case k.srv.cfg.ShortOfMemory():
 		return handshake.RefuseMemory
+	case k.srv.cfg.LoginsLate():
+		return handshake.RefuseLogins
 	case k.arriving > max(lim.Arriving/k.srv.cfg.Loops, 1) && !k.makeRoom():
 		return handshake.RefuseArriving
 	}

@@ -299,21 +299,28 @@ func TestFarOverTheLimit(t *testing.T) {
 	}
 }
 
-// Without memory nobody new is taken, and those who are here stay.
-func TestShortOfMemory(t *testing.T) {
-	var short atomic.Bool
-	r := serve(t, func(c *socket.Config, _ *rig) { c.ShortOfMemory = short.Load })
-	p := r.login("u1")
-	short.Store(true)
-	answer, err := io.ReadAll(r.connect())
-	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") || !strings.Contains(string(answer), "\r\nRetry-After: ") {
-		t.Errorf("answer %q, %v", answer, err)
+// Who comes while the edge cannot take more is told to come again; who is there stays.
+func TestTurnedAway(t *testing.T) {
+	for reason, with := range map[string]func(c *socket.Config, over func() bool){
+		"memory": func(c *socket.Config, over func() bool) { c.ShortOfMemory = over },
+		"logins": func(c *socket.Config, over func() bool) { c.LoginsLate = over },
+	} {
+		t.Run(reason, func(t *testing.T) {
+			var over atomic.Bool
+			r := serve(t, func(c *socket.Config, _ *rig) { with(c, over.Load) })
+			p := r.login("u1")
+			over.Store(true)
+			answer, err := io.ReadAll(r.connect())
+			if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") || !strings.Contains(string(answer), "\r\nRetry-After: ") {
+				t.Errorf("answer %q, %v", answer, err)
+			}
+			p.text(plain)
+			p.expectText(plain)
+			if n := r.metric("handshakes_refused_total", reason); n != 1 {
+				t.Errorf("%v refused for %s", n, reason)
+			}
+			over.Store(false)
+			r.login("u2")
+		})
 	}
-	p.text(plain)
-	p.expectText(plain)
-	if n := r.metric("handshakes_refused_total", "memory"); n != 1 {
-		t.Errorf("%v refused for memory", n)
-	}
-	short.Store(false)
-	r.login("u2")
 }
