@@ -95,7 +95,7 @@ func (g *gateway) verified(c *Conn, v *verdict) {
 		return
 	}
 	now := c.k.now()
-	c.sess.expires = now.after(max(time.Until(v.who.Expires), 0))
+	c.sess.expires = now.after(max(time.Until(v.who.Expires), 0) + stampLag) // never before the token does
 	c.drop(fWarned)
 	if c.state == stOpen {
 		g.loginReply(c, true)

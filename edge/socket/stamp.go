@@ -8,6 +8,7 @@ type stamp uint32
 
 const (
 	stampUnit = 10 * time.Millisecond
+	stampLag  = 2 * stampUnit        // by which a stamp of now may be late: it is rounded down, and as old as the loop's turn
 	longest   = 200 * 24 * time.Hour // what a difference of stamps can hold with room to spare
 )
 

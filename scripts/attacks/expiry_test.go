@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,14 +21,14 @@ func TestExpiry(t *testing.T) {
 	message := army.Frame(ws.OpText, true, army.Message("hello"))
 	for name, do := range map[string]struct {
 		read bool // the peer reads, and so sees the close frame
-		act  func(s *site.Site, p *peer, user string)
+		act  func(t *testing.T, s *site.Site, p *peer)
 	}{
-		"silent":                 {true, func(*site.Site, *peer, string) {}},
-		"in a message":           {true, func(_ *site.Site, p *peer, _ string) { p.write(message[:20]) }},
-		"beyond its rate":        {true, func(_ *site.Site, p *peer, _ string) { p.write(bytes.Repeat(heartbeat, 5000)) }},
-		"not reading":            {false, func(s *site.Site, _ *peer, user string) { flood(t, s, user, 900<<10) }}, // less than ends a slow reader
-		"with the uplink gone":   {true, func(s *site.Site, p *peer, _ string) { s.NATS.Shutdown(); p.write(message) }},
-		"with too many messages": {true, func(_ *site.Site, p *peer, _ string) { p.write(bytes.Repeat(message, 3000)) }},
+		"silent":                 {true, func(*testing.T, *site.Site, *peer) {}},
+		"in a message":           {true, func(_ *testing.T, _ *site.Site, p *peer) { p.write(message[:20]) }},
+		"beyond its rate":        {true, func(_ *testing.T, _ *site.Site, p *peer) { p.write(bytes.Repeat(heartbeat, 5000)) }},
+		"not reading":            {false, func(t *testing.T, s *site.Site, _ *peer) { flood(t, s, "goes") }},
+		"with the uplink gone":   {true, func(_ *testing.T, s *site.Site, p *peer) { s.NATS.Shutdown(); p.write(message) }},
+		"with too many messages": {true, func(_ *testing.T, _ *site.Site, p *peer) { p.write(bytes.Repeat(message, 3000)) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -38,7 +39,7 @@ func TestExpiry(t *testing.T) {
 			if !do.read {
 				_ = p.conn.(*net.TCPConn).SetReadBuffer(4 << 10)
 			}
-			do.act(s, p, "goes")
+			do.act(t, s, p)
 			if do.read {
 				if code := p.closed(); code != protocol.CloseTokenExpired {
 					t.Errorf("closed with %d", code)
@@ -54,13 +55,23 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// flood sends a user frames, some bytes in all, until the edge holds some of them back.
-func flood(t *testing.T, s *site.Site, user string, size int) {
-	frame := []byte(`{"msgType":3,"x":"` + string(bytes.Repeat([]byte("x"), 16<<10)) + `"}`)
-	for range size / len(frame) {
+// flood sends a user frames until the edge holds some of them back, because the kernel
+// takes no more. It is slow enough that less than ends a slow reader (1 MiB) has come when
+// that is seen, which takes up to a Tick of the edge.
+func flood(t *testing.T, s *site.Site, user string) {
+	t.Helper()
+	frame := []byte(`{"msgType":3,"x":"` + strings.Repeat("x", 16<<10) + `"}`)
+	deliver := func() {
 		if err := s.Deliver(user, frame); err != nil {
 			t.Error(err)
 		}
 	}
-	eventually(t, 2*time.Second, "the edge holds frames back", func() bool { return metrics(t, s).Get("buffered_bytes") > 0 })
+	deliver() // what comes before the first one is checked may be left to a sync of the client
+	eventually(t, 2*time.Second, "a frame is delivered", func() bool { return metrics(t, s).Get("downlink_frames_total", "delivered") == 1 })
+	eventually(t, 5*time.Second, "the edge holds frames back", func() bool {
+		for range 3 {
+			deliver()
+		}
+		return metrics(t, s).Get("buffered_bytes") > 0
+	})
 }

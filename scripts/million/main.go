@@ -39,7 +39,7 @@ type plan struct {
 	kill               int // edges
 	rate, messages     float64
 	inFlight           int
-	hold               time.Duration
+	hold, heartbeat    time.Duration
 	store              system.Store
 	bin, json, chart   string
 	force              bool
@@ -74,6 +74,7 @@ func parse(args []string) (plan, error) {
 	f.IntVar(&p.inFlight, "inflight", 512, "handshakes at once, all together")
 	f.Float64Var(&p.messages, "messages", 2000, "messages a second")
 	f.DurationVar(&p.hold, "hold", 3*time.Minute, "how long to hold the connections before the messages")
+	f.DurationVar(&p.heartbeat, "heartbeat", 25*time.Second, "between two heartbeats of a connection; 40,000 a second of a million may be more than the machine can do")
 	f.StringVar(&store, "store", string(system.Auto), "mongo, ferret, or auto")
 	f.StringVar(&p.bin, "bin", "bin", "folder of the programs edge, worker, nats-server, ferret")
 	f.StringVar(&p.json, "json", "", "file for the result as JSON")

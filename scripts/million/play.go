@@ -52,7 +52,7 @@ func play(ctx context.Context, p plan, out io.Writer) error {
 		return err
 	}
 	m := &million{plan: p, out: report.Shared(out)}
-	if m.sys, err = system.Start(ctx, system.Spec{Dir: dir, Bin: p.bin, Edges: p.edges, Workers: 1, Store: p.store}); err != nil {
+	if m.sys, err = system.Start(ctx, system.Spec{Dir: dir, Bin: p.bin, Edges: p.edges, Workers: 1, Store: p.store, EdgeEnv: []string{"HEARTBEAT=" + p.heartbeat.String()}}); err != nil {
 		return err
 	}
 	defer m.sys.Close()
