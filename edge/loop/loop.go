@@ -58,8 +58,8 @@ type Handler[M any] interface {
 
 // Config holds what can be set. The zero value is the default.
 type Config struct {
-	// Tick is how often Handler.Tick is called; 0 is 250 ms. The timer wheel has a finer
-	// grain, of 20 ms, unless Tick is even shorter.
+	// Tick is how often Handler.Tick is called, and how exact timers of a Tick or more are;
+	// 0 is 250 ms. Shorter timers are exact to 20 ms.
 	Tick time.Duration
 	// Events is how many ready descriptors one poll takes; 0 is 256.
 	Events int
@@ -69,8 +69,8 @@ const (
 	defaultTick = 250 * time.Millisecond
 	// grain is the timer wheel's. Timers that are due in one grain fire together: those of
 	// connections that may go on after they sent too much, for one, so a grain of a whole
-	// Tick would let a quarter of a second of what they send come at once. Turning the
-	// wheel costs an idle loop 50 wake-ups a second.
+	// Tick would let a quarter of a second of what they send come at once. The loop only
+	// wakes up for each grain while there are such timers, see hurry.
 	grain         = 20 * time.Millisecond
 	defaultEvents = 256
 	acceptBatch   = 16  // connections accepted in one turn, so that those already here get theirs
@@ -102,7 +102,9 @@ type Loop[M any] struct {
 	now     time.Duration
 	tickLen time.Duration // between two calls of Handler.Tick
 	tickAt  time.Duration // when the next one is due
-	grain   time.Duration // of the wheel, and of the timerfd
+	grain   time.Duration // of the wheel
+	hurried bool          // timerfd wakes the loop for each grain, not for each Tick
+	hurryTo time.Duration // until then there are timers that are shorter than a Tick
 	start   time.Time
 	timerfd int
 
@@ -159,14 +161,30 @@ func (l *Loop[M]) open() error {
 	if l.timerfd, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
 		return fmt.Errorf("create timerfd: %w", err)
 	}
-	every := unix.NsecToTimespec(l.grain.Nanoseconds())
-	if err := unix.TimerfdSettime(l.timerfd, 0, &unix.ItimerSpec{Interval: every, Value: every}, nil); err != nil {
-		return fmt.Errorf("set timerfd: %w", err)
+	if err := l.wakeEvery(l.tickLen); err != nil {
+		return err
 	}
 	if err := l.watch(l.mail.wakefd, dataWake); err != nil {
 		return err
 	}
 	return l.watch(l.timerfd, dataTimer)
+}
+
+func (l *Loop[M]) wakeEvery(d time.Duration) error {
+	every := unix.NsecToTimespec(d.Nanoseconds())
+	if err := unix.TimerfdSettime(l.timerfd, 0, &unix.ItimerSpec{Interval: every, Value: every}, nil); err != nil {
+		return fmt.Errorf("set timerfd: %w", err)
+	}
+	return nil
+}
+
+// hurry lets the loop wake up for each grain until a timer that is due in less than a Tick
+// has fired. A loop whose connections are only silent wakes up for each Tick.
+func (l *Loop[M]) hurry(due time.Duration) {
+	l.hurryTo = max(l.hurryTo, due+2*l.grain)
+	if !l.hurried {
+		l.hurried = l.wakeEvery(l.grain) == nil // it cannot fail: the descriptor is ours and the time is right
+	}
 }
 
 func (l *Loop[M]) watch(fd int, data int32) error {
@@ -379,7 +397,10 @@ func (l *Loop[M]) messages() bool {
 // tick turns the wheel up to now, and once in a Tick ends a pause in accepting.
 func (l *Loop[M]) tick() {
 	l.table.wheel.advance(l, l.grains(l.now))
-	if l.now < l.tickAt {
+	if l.hurried && l.now > l.hurryTo {
+		l.hurried = l.wakeEvery(l.tickLen) != nil
+	}
+	if l.now < l.tickAt-l.grain { // timerfd does not keep step with tickAt to the millisecond
 		return
 	}
 	l.tickAt += (l.now-l.tickAt)/l.tickLen*l.tickLen + l.tickLen // those that were missed are left out

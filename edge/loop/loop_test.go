@@ -224,6 +224,28 @@ func TestTimersDoNotWaitForTheTick(t *testing.T) {
 	}
 }
 
+// A loop wakes up for each grain while there are short timers, and for each Tick else.
+func TestWakesUpForShortTimersOnly(t *testing.T) {
+	const tick = 100 * time.Millisecond // five grains
+	e := &echo{}
+	accepted, fired := make(chan loop.Key, 1), make(chan struct{}, 1)
+	e.accepted = func(k loop.Key) { accepted <- k }
+	e.timeout = func(loop.Key) { fired <- struct{}{} }
+	dial(t, start(t, e, tick))
+	k := <-accepted
+	for range 2 {
+		e.l.Post(func() { e.l.Arm(k, 30*time.Millisecond) })
+		<-fired
+		e.l.Post(func() { e.l.Arm(k, time.Minute) }) // as exact as a Tick
+		waitTicks(t, e, 2)                           // until the hurry is over
+		before, ticks := e.turns.Load(), e.ticks.Load()
+		waitTicks(t, e, 10)
+		if turns, ticks := e.turns.Load()-before, e.ticks.Load()-ticks; turns > 2*ticks {
+			t.Errorf("%d turns in %d ticks without a timer", turns, ticks)
+		}
+	}
+}
+
 func TestTimers(t *testing.T) {
 	e := &echo{}
 	accepted := make(chan loop.Key, 3)

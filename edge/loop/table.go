@@ -185,11 +185,16 @@ func (t *table) PeerAddr(k Key) netip.AddrPort {
 }
 
 // Arm sets the connection's one timer: Handler.Timeout is called when at least d has
-// passed, and at most about two grains of the wheel later. An earlier setting is forgotten.
+// passed, and at most about 40 ms later, or a Tick later if d is a Tick or more. An earlier
+// setting is forgotten.
 func (l *Loop[M]) Arm(k Key, d time.Duration) {
 	if l.lookup(k) == nil {
 		return
 	}
 	l.table.wheel.remove(int32(k.Slot()))
-	l.table.wheel.insert(int32(k.Slot()), l.grains(l.now+max(d, 0))+1)
+	due := l.now + max(d, 0)
+	l.table.wheel.insert(int32(k.Slot()), l.grains(due)+1)
+	if d < l.tickLen {
+		l.hurry(due)
+	}
 }
