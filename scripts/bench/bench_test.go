@@ -38,7 +38,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	return &bench{self: self, spans: spans{rounds: 2, idleFrom: 50, idleTo: 200, settle: 10 * time.Millisecond, hold: 100 * time.Millisecond,
-		warm: 50 * time.Millisecond, span: 300 * time.Millisecond, chat: 300 * time.Millisecond, natsMessages: 2000, accepts: 200}}
+		warm: 50 * time.Millisecond, span: 300 * time.Millisecond, chat: 300 * time.Millisecond, load: time.Second, natsMessages: 2000, accepts: 200}}
 }
 
 var peers = []subject{
@@ -142,12 +142,13 @@ func TestChoose(t *testing.T) {
 func TestEverySuite(t *testing.T) {
 	b := newBench(t)
 	b.bin = binaries(t)
+	b.load = filepath.Join(filepath.Dir(b.bin.Edge), "load")
 	for _, s := range suites {
-		if s.name == "stored" && b.bin.Mongod == "" {
+		if (s.name == "stored" || s.name == "load") && b.bin.Mongod == "" {
 			if os.Getenv("CI") == "true" {
 				t.Fatal(system.ErrNoMongod)
 			}
-			t.Log("the stored messages are skipped: ", system.ErrNoMongod)
+			t.Log(s.name, "is skipped: ", system.ErrNoMongod)
 			continue
 		}
 		before := len(b.tables)
@@ -190,6 +191,7 @@ func binaries(t *testing.T) system.Binaries {
 		{"../../edge", b.Edge, "./cmd/edge"},
 		{"../../worker", b.Worker, "./cmd/worker"},
 		{"..", b.NATS, "github.com/nats-io/nats-server/v2"},
+		{"..", filepath.Join(dir, "load"), "./load"},
 	} {
 		cmd := exec.CommandContext(context.Background(), "go", "build", "-buildvcs=false", "-o", p.out, p.pkg)
 		cmd.Dir, cmd.Env = p.folder, append(os.Environ(), "GOWORK=off")

@@ -26,7 +26,7 @@ type loading struct {
 // loads are what the report tells of. Below a quarter of what was reached with one edge
 // flat out, so that latency is that of a system with room.
 func (s spans) loads() []loading {
-	n := s.idleTo / 15 // 1,000 in a full run
+	n := max(s.idleTo/15, 20) // 1,000 in a full run
 	return []loading{
 		{mode: "connect", conns: 10 * n, rate: 3 * n},
 		{mode: "echo-self", conns: n, messages: 2 * n},
