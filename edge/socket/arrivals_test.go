@@ -76,14 +76,15 @@ func TestWhoSitsThereGivesWay(t *testing.T) {
 	silent := r.open("/ws")
 	r.refused("arriving") // they are not old enough
 	begin := time.Now()
-	eventually(t, "one gives way", func() bool {
+	comesIn := func() bool {
 		p := r.connect()
 		if p.tryLogin() {
 			return true
 		}
 		_ = p.Close()
 		return false
-	})
+	}
+	eventually(t, "one gives way", comesIn)
 	if d := time.Since(begin); d < 500*time.Millisecond {
 		t.Errorf("the first gave way after %v", d)
 	}
@@ -92,7 +93,7 @@ func TestWhoSitsThereGivesWay(t *testing.T) {
 	}
 	held := r.connect() // takes the place of the one that is logged in
 	eventually(t, "both places are taken", func() bool { return r.metric("connections_arriving") == 2 })
-	r.login("u2")
+	eventually(t, "the other one gives way", comesIn) // it is a little younger
 	silent.expectClose(1013)
 	if n := r.metric("closed_total", "gave_way"); n != 1 {
 		t.Errorf("%v gave way", n)
