@@ -167,17 +167,18 @@ func (d *Downlink) Ready() bool {
 	return true
 }
 
-// Late reports that receivers wait for their first position for more than two seconds and
-// are not even asked for: whoever attaches now waits longer still. In a storm of logins
-// that is beyond what NATS or the machine can do, taking more of them lets all wait until
-// they give up, come again, and nobody gets in.
+// Late reports that at every shard receivers wait for their first position for more than
+// two seconds and are not even asked for: whoever attaches now waits longer still. In a
+// storm of logins that is beyond what NATS or the machine can do, taking more of them lets
+// all wait until they give up, come again, and nobody gets in. One shard that is not served,
+// such as while its stream has no leader, is no reason to turn the users of others away.
 func (d *Downlink) Late() bool {
 	for _, h := range d.hubs {
-		if h.late.Load() {
-			return true
+		if !h.late.Load() {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 // Close stops delivering and closes the connections. Nothing is called afterwards. It is

@@ -156,14 +156,14 @@ func (h *hub) connected() {
 }
 
 func (h *hub) tick(now time.Time) {
-	users, late := 0, false
+	users, late := 0, true
 	for _, sh := range h.shards {
 		if sh == nil {
 			continue
 		}
 		users += sh.users.Len()
 		h.expire(sh, now)
-		late = late || sh.overdue(now)
+		late = late && sh.overdue(now)
 		h.resync(sh, int(math.Ceil(float64(h.d.cfg.ResyncPerSecond)*tickEvery.Seconds())))
 		if now.After(sh.sweep.due) {
 			h.startSweep(sh, now)

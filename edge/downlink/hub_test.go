@@ -104,6 +104,18 @@ func TestLate(t *testing.T) {
 	if h.tick(began.Add(time.Hour)); h.d.Late() {
 		t.Error("late although nobody waits")
 	}
+	other := newShard(h, 1)
+	other.life, other.flying = sh.life, &round{}
+	h.shards = append(h.shards, other)
+	overdue := job{kind: join, user: userid.MustParse("v"), since: began}
+	sh.pending = append(sh.pending, overdue)
+	if h.tick(began.Add(lateJoin + time.Second)); h.d.Late() {
+		t.Error("late although one shard is in time")
+	}
+	other.pending = append(other.pending, overdue)
+	if h.tick(began.Add(lateJoin + time.Second)); !h.d.Late() {
+		t.Error("not late although no shard is in time")
+	}
 }
 
 // A new incarnation is told at a bounded rate; whoever gets a frame before is not given

@@ -12,46 +12,29 @@ import (
 	"github.com/wirepost/wirepost/shared/subject"
 )
 
-// run owns u.flights. It works in turns, pace apart while there is work: what comes
-// meanwhile goes along, in one write to NATS and with one wake-up of each goroutine on
-// the way.
+// run owns u.flights.
 func (u *Uplink) run() {
 	defer close(u.stopped)
 	ticker := time.NewTicker(tick)
 	ticker.Stop()
 	defer ticker.Stop()
 	ticking := false
-	var turned time.Time // when the last turn began
 	for {
-		queued := false
-		var ack *nats.Msg
 		select {
 		case <-u.wake:
-			queued = true
-		case ack = <-u.acks:
+			u.take()
+		case m := <-u.acks:
+			u.answered(m)
+			for range len(u.acks) {
+				u.answered(<-u.acks)
+			}
 		case now := <-ticker.C:
 			u.advance(now)
 		case <-u.stop:
 			u.abandon()
 			return
 		}
-		time.Sleep(pace - time.Since(turned)) // at once after a rest
-		turned = time.Now()
-		if ack != nil {
-			u.answered(ack)
-		}
-		for range len(u.acks) {
-			u.answered(<-u.acks)
-		}
-		select {
-		case <-u.wake:
-			queued = true
-		default:
-		}
-		if queued {
-			u.take()
-		}
-		u.publishReady(turned)
+		u.publishReady(time.Now())
 		u.flights.shrink()
 		if busy := u.flights.busy(); busy != ticking {
 			if ticking = busy; busy {

@@ -29,7 +29,6 @@ const (
 	firstWait   = 20 * time.Millisecond // before the second attempt; doubles from there
 	longestWait = time.Second
 	tick        = 10 * time.Millisecond // resolution of waits and timeouts, only while something is in flight
-	pace        = time.Millisecond      // between the beginnings of two turns of run
 	window      = 4096                  // publishes that wait for an ack at once; nats-server takes 10,000 a stream
 	maxEvents   = 1 << 18               // events held, and
 	maxBytes    = 256 << 20             // their payload bytes, at which Publish refuses
