@@ -8,7 +8,7 @@ import (
 	"github.com/wirepost/wirepost/scripts/bench/figure"
 	"github.com/wirepost/wirepost/scripts/bench/gen"
 	"github.com/wirepost/wirepost/scripts/bench/peer"
-	"github.com/wirepost/wirepost/scripts/bench/proc"
+	"github.com/wirepost/wirepost/scripts/usage"
 )
 
 const pingEvery = 25 * time.Second
@@ -81,5 +81,5 @@ func accepted(t *target, n int, connect, cpu *figure.Table) error {
 // measured is rest, and no signal tells when a collector has given memory back.
 func (t *target) rest(settle time.Duration) (int64, error) {
 	time.Sleep(settle)
-	return proc.RSS(t.server.PID)
+	return usage.RSS(t.server.PID)
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/wirepost/wirepost/scripts/devkeys"
 	"github.com/wirepost/wirepost/scripts/load/agent"
 	"github.com/wirepost/wirepost/scripts/load/system"
-	"github.com/wirepost/wirepost/scripts/load/usage"
+	"github.com/wirepost/wirepost/scripts/usage"
 )
 
 // Modes of the command.

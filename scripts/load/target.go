@@ -10,8 +10,8 @@ import (
 	"syscall"
 
 	"github.com/wirepost/wirepost/scripts/load/system"
-	"github.com/wirepost/wirepost/scripts/load/usage"
 	"github.com/wirepost/wirepost/scripts/load/wire"
+	"github.com/wirepost/wirepost/scripts/usage"
 )
 
 // target is what is loaded. Its zero value is nothing.

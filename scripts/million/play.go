@@ -19,7 +19,7 @@ import (
 	"github.com/wirepost/wirepost/scripts/load/stage"
 	"github.com/wirepost/wirepost/scripts/load/system"
 	"github.com/wirepost/wirepost/scripts/load/tally"
-	"github.com/wirepost/wirepost/scripts/load/usage"
+	"github.com/wirepost/wirepost/scripts/usage"
 )
 
 const (

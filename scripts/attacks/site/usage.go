@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/wirepost/wirepost/scripts/usage"
 )
 
 // Memory returns the resident bytes of the edge now, and the most since ResetPeak.
@@ -74,25 +76,5 @@ func (s *Site) Unread() (int64, error) {
 	return sum, nil
 }
 
-// clockTick is the unit of times in /proc; Linux has it at 100 a second everywhere.
-const clockTick = 10 * time.Millisecond
-
 // CPU returns what the edge has used so far.
-func (s *Site) CPU() (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.Pid()))
-	if err != nil {
-		return 0, err
-	}
-	// The name, in parentheses, may hold anything: fields are counted after its end.
-	field := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	const user, system = 11, 12
-	if len(field) <= system {
-		return 0, errProc
-	}
-	u, err1 := strconv.ParseInt(field[user], 10, 64)
-	k, err2 := strconv.ParseInt(field[system], 10, 64)
-	if err1 != nil || err2 != nil {
-		return 0, errProc
-	}
-	return time.Duration(u+k) * clockTick, nil
-}
+func (s *Site) CPU() (time.Duration, error) { return usage.CPU(s.Pid()) }

@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/wirepost/wirepost/scripts/ports"
+	"github.com/wirepost/wirepost/scripts/servers"
 )
 
 // probeTimeout bounds one look at whether a process serves.
@@ -70,7 +70,7 @@ func (f *Fleet) common(p *Process) error {
 	}
 	p.command.env = append(p.command.env, "ADMIN_LISTEN="+p.Admin, "LOG_FORMAT=text", "NATS_URL="+strings.Join(urls, ","),
 		"LANES="+strconv.Itoa(f.spec.Lanes), "SHARDS="+strconv.Itoa(f.spec.Shards))
-	p.probe = func(ctx context.Context) error { return getOK(ctx, p.Admin, "/readyz") }
+	p.probe = func(ctx context.Context) error { return servers.Answers(ctx, "http://"+p.Admin+"/readyz") }
 	return nil
 }
 
@@ -135,23 +135,5 @@ func (f *Fleet) furnishWorker(p *Process) error {
 	p.command.bin = f.spec.Bin.Worker
 	p.command.env = append(p.command.env, "WORKER_NAME="+p.Name, "REPLICAS="+strconv.Itoa(f.spec.NATS), "MONGODB_URI="+uri)
 	p.command.env = append(p.command.env, f.spec.WorkerEnv...)
-	return nil
-}
-
-// getOK returns nil when a path answers 200.
-func getOK(ctx context.Context, addr, path string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, nil)
-	if err != nil {
-		return err
-	}
-	req.Close = true // nothing stays behind between two looks
-	res, err := http.DefaultTransport.RoundTrip(req)
-	if err != nil {
-		return err
-	}
-	_ = res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", path, res.Status)
-	}
 	return nil
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/wirepost/wirepost/scripts/servers"
 )
 
 const (
@@ -35,7 +37,7 @@ func (f *Fleet) composeNATS() error {
 		}
 		p.command.bin = f.spec.Bin.NATS
 		p.command.args = []string{"-c", filepath.Join(f.spec.Dir, p.Name+".conf")}
-		p.probe = func(ctx context.Context) error { return getOK(ctx, p.Admin, "/healthz") }
+		p.probe = func(ctx context.Context) error { return servers.Answers(ctx, "http://"+p.Admin+"/healthz") }
 		f.nodes = append(f.nodes, p)
 	}
 	dials := make([][]string, f.spec.NATS) // what node i dials

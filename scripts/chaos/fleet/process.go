@@ -204,7 +204,7 @@ func (p *Process) Pause() error {
 		if l.over() {
 			return fmt.Errorf("pause %s: %w", p.Name, ErrNotRunning)
 		}
-		if s, err := statOf(l.cmd.Process.Pid); err == nil && s.state == "T" {
+		if stopped(l.cmd.Process.Pid) {
 			return nil
 		}
 	}

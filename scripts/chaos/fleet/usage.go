@@ -1,12 +1,12 @@
 package fleet
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/wirepost/wirepost/scripts/usage"
 )
 
 // Usage is what a process has used.
@@ -33,46 +33,17 @@ func (p *Process) usage() Usage {
 	if l == nil {
 		return u
 	}
-	if s, err := statOf(l.cmd.Process.Pid); err == nil { // it may have ended meanwhile
-		u.CPU += s.cpu
-		u.RSS = s.rss
+	pid := l.cmd.Process.Pid
+	if cpu, err := usage.CPU(pid); err == nil { // it may have ended meanwhile
+		u.CPU += cpu
 	}
+	u.RSS, _ = usage.RSS(pid)
 	return u
 }
 
-// stat is what /proc tells of a process.
-type stat struct {
-	state string // R, S, D, T (stopped), Z …
-	cpu   time.Duration
-	rss   int64 // bytes
-}
-
-// clockTick is the unit of times in /proc; Linux has it at 100 a second everywhere.
-const clockTick = 10 * time.Millisecond
-
-var errProc = errors.New("unexpected text in /proc")
-
-func statOf(pid int) (stat, error) {
+// stopped reports whether a process stands still (SIGSTOP).
+func stopped(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return stat{}, err
-	}
-	// The name, in parentheses, may hold anything: fields are counted after its end.
-	text := string(b)
-	field := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-	const state, user, system, resident = 0, 11, 12, 21
-	if len(field) <= resident {
-		return stat{}, errProc
-	}
-	var n [3]int64
-	for i, at := range []int{user, system, resident} {
-		if n[i], err = strconv.ParseInt(field[at], 10, 64); err != nil {
-			return stat{}, fmt.Errorf("%w: %w", errProc, err)
-		}
-	}
-	return stat{
-		state: field[state],
-		cpu:   time.Duration(n[0]+n[1]) * clockTick,
-		rss:   n[2] * int64(os.Getpagesize()),
-	}, nil
+	// The name, in parentheses, may hold anything: the state stands behind its end.
+	return err == nil && bytes.HasPrefix(b[bytes.LastIndexByte(b, ')')+1:], []byte(" T"))
 }

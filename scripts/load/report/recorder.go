@@ -10,7 +10,7 @@ import (
 
 	"github.com/wirepost/wirepost/scripts/load/crew"
 	"github.com/wirepost/wirepost/scripts/load/tally"
-	"github.com/wirepost/wirepost/scripts/load/usage"
+	"github.com/wirepost/wirepost/scripts/usage"
 )
 
 // Clients is the name of the group of the load's own processes.

@@ -14,7 +14,7 @@ import (
 
 	"github.com/wirepost/wirepost/scripts/load/report"
 	"github.com/wirepost/wirepost/scripts/load/tally"
-	"github.com/wirepost/wirepost/scripts/load/usage"
+	"github.com/wirepost/wirepost/scripts/usage"
 )
 
 func TestJudge(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/wirepost/wirepost/scripts/load/agent"
 	"github.com/wirepost/wirepost/scripts/load/tally"
-	"github.com/wirepost/wirepost/scripts/load/usage"
+	"github.com/wirepost/wirepost/scripts/usage"
 )
 
 // Result is all that a run has to tell.

@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/wirepost/wirepost/scripts/load/tally"
-	"github.com/wirepost/wirepost/scripts/load/usage"
+	"github.com/wirepost/wirepost/scripts/usage"
 )
 
 // Print writes the table.

@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/wirepost/wirepost/scripts/load/nginx"
-	"github.com/wirepost/wirepost/scripts/load/usage"
+	"github.com/wirepost/wirepost/scripts/ports"
+	"github.com/wirepost/wirepost/scripts/usage"
 )
 
 // frontStop is how long nginx may take to end; it cuts its sockets at once.
@@ -28,7 +29,7 @@ func (s *System) startFront(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	addr, err := s.ports.take()
+	addr, err := ports.Take()
 	if err != nil {
 		return err
 	}
@@ -110,7 +111,7 @@ func (s *System) RollEdge(ctx context.Context, i int, grace func(sockets int64) 
 	if err := e.Start(); err != nil {
 		return r, err
 	}
-	err = e.await(ctx, getOK("http://"+e.admin+"/readyz"))
+	err = e.await(ctx, answers("http://"+e.admin+"/readyz"))
 	r.Ready = time.Since(began).Seconds()
 	return r, err
 }

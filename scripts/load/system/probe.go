@@ -8,28 +8,13 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/wirepost/wirepost/scripts/servers"
 )
 
-var errStatus = errors.New("not ready")
-
-// getOK returns a probe that is content with status 200.
-func getOK(url string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		req.Close = true // nothing stays behind between two looks
-		res, err := http.DefaultTransport.RoundTrip(req)
-		if err != nil {
-			return err
-		}
-		_ = res.Body.Close()
-		if res.StatusCode != http.StatusOK {
-			return fmt.Errorf("%w: %s", errStatus, res.Status)
-		}
-		return nil
-	}
+// answers returns a probe that is content with status 200.
+func answers(url string) func(context.Context) error {
+	return func(ctx context.Context) error { return servers.Answers(ctx, url) }
 }
 
 var errNoMetric = errors.New("no such metric")

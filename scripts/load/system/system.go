@@ -16,8 +16,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/wirepost/wirepost/scripts/load/usage"
+	"github.com/wirepost/wirepost/scripts/ports"
 	"github.com/wirepost/wirepost/scripts/servers"
+	"github.com/wirepost/wirepost/scripts/usage"
 )
 
 // Store names what messages are kept in.
@@ -45,7 +46,6 @@ type Spec struct {
 // System is what runs. Its methods must not be called concurrently, but Groups may.
 type System struct {
 	spec    Spec
-	ports   ports
 	nats    *Process
 	natsURL string
 	mongod  *servers.Mongod
@@ -66,7 +66,7 @@ func Start(ctx context.Context, spec Spec) (*System, error) {
 	if spec.Secret == "" {
 		spec.Secret = rand.Text() + rand.Text()
 	}
-	s := &System{spec: spec, ports: ports{}}
+	s := &System{spec: spec}
 	if err := s.start(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("start the system: %w", err)
@@ -108,11 +108,11 @@ func (s *System) process(name, program string, env []string, args ...string) *Pr
 }
 
 func (s *System) startNATS(ctx context.Context) error {
-	addr, err := s.ports.take()
+	addr, err := ports.Take()
 	if err != nil {
 		return err
 	}
-	admin, err := s.ports.take()
+	admin, err := ports.Take()
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (s *System) startNATS(ctx context.Context) error {
 	if err := s.nats.Start(); err != nil {
 		return err
 	}
-	return s.nats.await(ctx, getOK("http://"+admin+"/healthz"))
+	return s.nats.await(ctx, answers("http://"+admin+"/healthz"))
 }
 
 func (s *System) startStore(ctx context.Context) error {
@@ -151,7 +151,7 @@ func (s *System) startStore(ctx context.Context) error {
 		s.uri = s.mongod.URI()
 		return nil
 	}
-	addr, err := s.ports.take()
+	addr, err := ports.Take()
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (s *System) startStore(ctx context.Context) error {
 
 func (s *System) startWorkers(ctx context.Context) error {
 	for i := range s.spec.Workers {
-		admin, err := s.ports.take()
+		admin, err := ports.Take()
 		if err != nil {
 			return err
 		}
@@ -174,7 +174,7 @@ func (s *System) startWorkers(ctx context.Context) error {
 			return err
 		}
 		s.workers = append(s.workers, p)
-		if err := p.await(ctx, getOK("http://"+admin+"/readyz")); err != nil {
+		if err := p.await(ctx, answers("http://"+admin+"/readyz")); err != nil {
 			return err
 		}
 	}
@@ -183,11 +183,11 @@ func (s *System) startWorkers(ctx context.Context) error {
 
 func (s *System) startEdges(ctx context.Context) error {
 	for i := range s.spec.Edges {
-		addr, err := s.ports.take()
+		addr, err := ports.Take()
 		if err != nil {
 			return err
 		}
-		admin, err := s.ports.take()
+		admin, err := ports.Take()
 		if err != nil {
 			return err
 		}
@@ -208,7 +208,7 @@ func (s *System) startEdges(ctx context.Context) error {
 func (s *System) AwaitEdges(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, e := range s.edges {
-		g.Go(func() error { return e.await(ctx, getOK("http://"+e.admin+"/readyz")) })
+		g.Go(func() error { return e.await(ctx, answers("http://"+e.admin+"/readyz")) })
 	}
 	return g.Wait()
 }

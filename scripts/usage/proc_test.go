@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/wirepost/wirepost/scripts/load/usage"
+	"github.com/wirepost/wirepost/scripts/usage"
 )
 
 // The PSS of a process is the sum of its parts, which the kernel names in lines of their
@@ -66,7 +66,7 @@ func TestPSSIsTheSumOfItsParts(t *testing.T) {
 	}
 }
 
-// CPU has the time in the kernel too: /proc and getrusage agree.
+// CPU has the time in the kernel too: its clock and getrusage agree.
 func TestCPUHasUserAndSystem(t *testing.T) {
 	zero, err := os.Open("/dev/zero")
 	if err != nil {
@@ -93,5 +93,29 @@ func TestCPUHasUserAndSystem(t *testing.T) {
 	want := time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
 	if got < want-50*time.Millisecond || got > want+50*time.Millisecond {
 		t.Errorf("CPU %v, getrusage %v", got, want)
+	}
+}
+
+// RSS is what is resident now, not what once was.
+func TestRSSGoesDown(t *testing.T) {
+	rss := func() int64 {
+		n, err := usage.RSS(os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	const size = 64 << 20
+	before := rss()
+	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_POPULATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := rss()
+	if err := unix.Munmap(b); err != nil {
+		t.Fatal(err)
+	}
+	if after := rss(); with-before < size/2 || with-after < size/2 {
+		t.Errorf("%d bytes, with %d more %d, without them %d", before, size, with, after)
 	}
 }

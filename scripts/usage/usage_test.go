@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/wirepost/wirepost/scripts/load/usage"
+	"github.com/wirepost/wirepost/scripts/usage"
 )
 
 // burn uses CPU and memory that the meter must see.
