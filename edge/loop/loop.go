@@ -58,20 +58,14 @@ type Handler[M any] interface {
 
 // Config holds what can be set. The zero value is the default.
 type Config struct {
-	// Tick is how often Handler.Tick is called, and how exact timers of a Tick or more are;
-	// 0 is 250 ms. Shorter timers are exact to 20 ms.
+	// Tick is how often Handler.Tick is called, and how exact Arm is; 0 is 250 ms.
 	Tick time.Duration
 	// Events is how many ready descriptors one poll takes; 0 is 256.
 	Events int
 }
 
 const (
-	defaultTick = 250 * time.Millisecond
-	// grain is the timer wheel's. Timers that are due in one grain fire together: those of
-	// connections that may go on after they sent too much, for one, so a grain of a whole
-	// Tick would let a quarter of a second of what they send come at once. The loop only
-	// wakes up for each grain while there are such timers, see hurry.
-	grain         = 20 * time.Millisecond
+	defaultTick   = 250 * time.Millisecond
 	defaultEvents = 256
 	acceptBatch   = 16  // connections accepted in one turn, so that those already here get theirs
 	messageBatch  = 256 // messages between two calls of TurnEnd
@@ -99,14 +93,7 @@ type Loop[M any] struct {
 	lisfd   int        // -1: none
 	paused  int        // ticks until accepting goes on; 0: not paused
 	peers   []*Loop[M] // that share the accepted connections, this one included; see Share
-	now     time.Duration
-	tickLen time.Duration // between two calls of Handler.Tick
-	tickAt  time.Duration // when the next one is due
-	grain   time.Duration // of the wheel
-	hurried bool          // timerfd wakes the loop for each grain, not for each Tick
-	hurryTo time.Duration // until then there are timers that are shorter than a Tick
-	start   time.Time
-	timerfd int
+	clock   clock
 
 	stop   atomic.Bool
 	refuse atomic.Bool // StopAccepting was called and not heard yet
@@ -133,7 +120,7 @@ func New[M any](h Handler[M], cfg Config) (*Loop[M], error) {
 		cfg.Events = defaultEvents
 	}
 	l := &Loop[M]{
-		handler: h, lisfd: -1, timerfd: -1, tickLen: cfg.Tick, tickAt: cfg.Tick, grain: min(grain, cfg.Tick), start: time.Now(),
+		handler: h, lisfd: -1, clock: newClock(cfg.Tick),
 		events: make([]unix.EpollEvent, cfg.Events),
 	}
 	l.mail.wakefd = -1
@@ -158,33 +145,13 @@ func (l *Loop[M]) open() error {
 	if l.mail.wakefd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
 		return fmt.Errorf("create eventfd: %w", err)
 	}
-	if l.timerfd, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
-		return fmt.Errorf("create timerfd: %w", err)
-	}
-	if err := l.wakeEvery(l.tickLen); err != nil {
+	if err := l.clock.open(); err != nil {
 		return err
 	}
 	if err := l.watch(l.mail.wakefd, dataWake); err != nil {
 		return err
 	}
-	return l.watch(l.timerfd, dataTimer)
-}
-
-func (l *Loop[M]) wakeEvery(d time.Duration) error {
-	every := unix.NsecToTimespec(d.Nanoseconds())
-	if err := unix.TimerfdSettime(l.timerfd, 0, &unix.ItimerSpec{Interval: every, Value: every}, nil); err != nil {
-		return fmt.Errorf("set timerfd: %w", err)
-	}
-	return nil
-}
-
-// hurry lets the loop wake up for each grain until a timer that is due in less than a Tick
-// has fired. A loop whose connections are only silent wakes up for each Tick.
-func (l *Loop[M]) hurry(due time.Duration) {
-	l.hurryTo = max(l.hurryTo, due+2*l.grain)
-	if !l.hurried {
-		l.hurried = l.wakeEvery(l.grain) == nil // it cannot fail: the descriptor is ours and the time is right
-	}
+	return l.watch(l.clock.fd, dataTimer)
 }
 
 func (l *Loop[M]) watch(fd int, data int32) error {
@@ -266,7 +233,7 @@ func (l *Loop[M]) nudge() {
 }
 
 // Now returns the time since the loop was made, as of the start of this turn.
-func (l *Loop[M]) Now() time.Duration { return l.now }
+func (l *Loop[M]) Now() time.Duration { return l.clock.now }
 
 // Run works until Stop. It must be called once, on a goroutine of its own.
 func (l *Loop[M]) Run() error {
@@ -310,7 +277,7 @@ func (b *mailbox[M]) empty() bool {
 // turn works through what the last poll found and what was posted. It reports whether
 // there was anything.
 func (l *Loop[M]) turn() (busy bool) {
-	l.now = time.Since(l.start)
+	l.clock.read()
 	if l.refuse.CompareAndSwap(true, false) {
 		l.shutListener()
 	}
@@ -335,7 +302,7 @@ func (l *Loop[M]) dispatch(ev *unix.EpollEvent) {
 	case dataWake:
 		l.emptyCounter(l.mail.wakefd)
 	case dataTimer:
-		l.emptyCounter(l.timerfd)
+		l.emptyCounter(l.clock.fd)
 		l.tick()
 	case dataListen:
 		l.accept()
@@ -396,14 +363,10 @@ func (l *Loop[M]) messages() bool {
 
 // tick turns the wheel up to now, and once in a Tick ends a pause in accepting.
 func (l *Loop[M]) tick() {
-	l.table.wheel.advance(l, l.grains(l.now))
-	if l.hurried && l.now > l.hurryTo {
-		l.hurried = l.wakeEvery(l.tickLen) != nil
-	}
-	if l.now < l.tickAt-l.grain { // timerfd does not keep step with tickAt to the millisecond
+	l.table.wheel.advance(l, l.clock.grains(l.clock.now))
+	if !l.clock.ticks() {
 		return
 	}
-	l.tickAt += (l.now-l.tickAt)/l.tickLen*l.tickLen + l.tickLen // those that were missed are left out
 	if l.paused > 0 {
 		if l.paused--; l.paused == 0 && l.lisfd >= 0 {
 			_ = l.watch(l.lisfd, dataListen)
@@ -411,8 +374,6 @@ func (l *Loop[M]) tick() {
 	}
 	l.handler.Tick()
 }
-
-func (l *Loop[M]) grains(d time.Duration) uint32 { return uint32(d / l.grain) }
 
 // Release gives back what New and Listen opened, for a loop that never runs.
 func (l *Loop[M]) Release() { l.release() }
@@ -431,9 +392,7 @@ func (l *Loop[M]) release() {
 	l.mail.mu.Unlock()
 	l.shutListener()
 	l.table.closeAll()
-	if l.timerfd >= 0 {
-		_ = unix.Close(l.timerfd)
-	}
+	l.clock.close()
 	if l.epfile != nil {
 		_ = l.epfile.Close()
 	}

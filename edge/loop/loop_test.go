@@ -203,8 +203,8 @@ func TestWritableOnlyWhileWanted(t *testing.T) {
 	roundTrip(t, c, "b")
 }
 
-// Timers have a grain of their own: they do not wait for the next Tick, which may be far.
-func TestTimersDoNotWaitForTheTick(t *testing.T) {
+// An exact timer does not wait for the next Tick, which may be far.
+func TestExactTimersDoNotWaitForTheTick(t *testing.T) {
 	e := &echo{}
 	accepted, fired := make(chan loop.Key, 1), make(chan struct{}, 1)
 	e.accepted = func(k loop.Key) { accepted <- k }
@@ -212,7 +212,7 @@ func TestTimersDoNotWaitForTheTick(t *testing.T) {
 	dial(t, start(t, e, time.Hour))
 	k := <-accepted
 	for range 3 {
-		e.l.Post(func() { e.l.Arm(k, 30*time.Millisecond) })
+		e.l.Post(func() { e.l.ArmExact(k, 30*time.Millisecond) })
 		select {
 		case <-fired:
 		case <-time.After(10 * time.Second):
@@ -224,8 +224,8 @@ func TestTimersDoNotWaitForTheTick(t *testing.T) {
 	}
 }
 
-// A loop wakes up for each grain while there are short timers, and for each Tick else.
-func TestWakesUpForShortTimersOnly(t *testing.T) {
+// A loop wakes up for each grain while there are exact timers, and for each Tick else.
+func TestWakesUpForExactTimersOnly(t *testing.T) {
 	const tick = 100 * time.Millisecond // five grains
 	e := &echo{}
 	accepted, fired := make(chan loop.Key, 1), make(chan struct{}, 1)
@@ -234,10 +234,10 @@ func TestWakesUpForShortTimersOnly(t *testing.T) {
 	dial(t, start(t, e, tick))
 	k := <-accepted
 	for range 2 {
-		e.l.Post(func() { e.l.Arm(k, 30*time.Millisecond) })
+		e.l.Post(func() { e.l.ArmExact(k, 30*time.Millisecond) })
 		<-fired
-		e.l.Post(func() { e.l.Arm(k, time.Minute) }) // as exact as a Tick
-		waitTicks(t, e, 2)                           // until the hurry is over
+		e.l.Post(func() { e.l.Arm(k, time.Minute) })
+		waitTicks(t, e, 2) // until the hurry is over
 		before, ticks := e.turns.Load(), e.ticks.Load()
 		waitTicks(t, e, 10)
 		if turns, ticks := e.turns.Load()-before, e.ticks.Load()-ticks; turns > 2*ticks {

@@ -185,16 +185,20 @@ func (t *table) PeerAddr(k Key) netip.AddrPort {
 }
 
 // Arm sets the connection's one timer: Handler.Timeout is called when at least d has
-// passed, and at most about 40 ms later, or a Tick later if d is a Tick or more. An earlier
-// setting is forgotten.
-func (l *Loop[M]) Arm(k Key, d time.Duration) {
+// passed, and at most about two Ticks later. An earlier setting is forgotten.
+func (l *Loop[M]) Arm(k Key, d time.Duration) { l.arm(k, l.clock.now+max(d, 0)) }
+
+// ArmExact is Arm, but at most about 40 ms late. Until then the loop wakes up every 20 ms.
+func (l *Loop[M]) ArmExact(k Key, d time.Duration) {
+	due := l.clock.now + max(d, 0)
+	l.arm(k, due)
+	l.clock.hurry(due)
+}
+
+func (l *Loop[M]) arm(k Key, due time.Duration) {
 	if l.lookup(k) == nil {
 		return
 	}
 	l.table.wheel.remove(int32(k.Slot()))
-	due := l.now + max(d, 0)
-	l.table.wheel.insert(int32(k.Slot()), l.grains(due)+1)
-	if d < l.tickLen {
-		l.hurry(due)
-	}
+	l.table.wheel.insert(int32(k.Slot()), l.clock.grains(due)+1)
 }

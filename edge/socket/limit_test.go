@@ -15,6 +15,18 @@ import (
 
 const burst = 10 // seconds of its rate that a connection may send at once
 
+// A pause ends when time has paid for it, not at the next Tick with all the others.
+func TestPausesAreExact(t *testing.T) {
+	t.Parallel()
+	r := serve(t, func(cfg *socket.Config, _ *rig) { cfg.Rates, cfg.Times.Tick = socket.Rates{Frames: 50}, time.Hour })
+	p := r.login("u1")
+	const n = burst*50 + 10
+	go func() { _, _ = p.Write(bytes.Repeat(frame(ws.OpText, true, plain), n)) }()
+	for range n {
+		p.expectText(plain)
+	}
+}
+
 // Each kind of frame counts; nothing of what is too much is dropped, it only comes later.
 // The time is a lower bound: no machine is too slow for it.
 func TestRates(t *testing.T) {

@@ -98,7 +98,7 @@ func (c *Conn) rearm() {
 		return
 	}
 	now, t := c.k.now(), &c.k.srv.cfg.Times
-	next := c.deadline
+	next, exact := c.deadline, false
 	if c.state == stOpen {
 		next = c.seen.after(min(t.Heartbeat*time.Duration(c.pings+1), t.Heartbeat*5/2))
 		if at, ok := c.k.layer.next(c); ok {
@@ -107,7 +107,7 @@ func (c *Conn) rearm() {
 	}
 	if c.state < stClosing {
 		if c.has(fLimited) && !c.has(fPaid) {
-			next = earlier(next, now.after(c.spent.wait(&c.k.srv.cfg.Rates)))
+			next, exact = earlier(next, now.after(c.spent.wait(&c.k.srv.cfg.Rates))), true
 		}
 		if w := c.w; w != nil {
 			if !w.parser.resting() {
@@ -121,5 +121,9 @@ func (c *Conn) rearm() {
 			next = earlier(next, c.sess.drainAt)
 		}
 	}
-	c.k.loop.Arm(c.key, next.sub(now))
+	if exact {
+		c.k.loop.ArmExact(c.key, next.sub(now))
+	} else {
+		c.k.loop.Arm(c.key, next.sub(now))
+	}
 }
