@@ -5,6 +5,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -167,7 +168,7 @@ func (e *Edge) start(ctx, life context.Context, stops *process.Stack) (*rooms, e
 	}
 	stops.Push("uplink", time.Second, func(context.Context) error { up.Close(); return nil })
 
-	down, err := downlink.New(ctx, downlink.Config{Edge: e.cfg.Name, Shards: e.cfg.Layout.Shards, Dial: e.dial, Log: log,
+	down, err := downlink.New(ctx, downlink.Config{Edge: e.cfg.Name, Shards: e.cfg.Layout.Shards, Dial: e.dial, DialReads: e.dialReads, Log: log,
 		Registry: reg, SweepEvery: e.cfg.Layout.Sweep})
 	if err != nil {
 		return nil, err
@@ -194,8 +195,17 @@ func (e *Edge) start(ctx, life context.Context, stops *process.Stack) (*rooms, e
 
 // dial connects a room to NATS.
 func (e *Edge) dial(ctx context.Context, name string, onReconnect func()) (*nats.Conn, error) {
+	return e.dialAs(ctx, e.cfg.NATS.NKeyFile, name, onReconnect)
+}
+
+// dialReads connects a room that only reads streams.
+func (e *Edge) dialReads(ctx context.Context, name string, onReconnect func()) (*nats.Conn, error) {
+	return e.dialAs(ctx, cmp.Or(e.cfg.NATS.ReplayNKeyFile, e.cfg.NATS.NKeyFile), name, onReconnect)
+}
+
+func (e *Edge) dialAs(ctx context.Context, nkey, name string, onReconnect func()) (*nats.Conn, error) {
 	return natsconn.Connect(ctx, natsconn.Options{URL: e.cfg.NATS.URL.Reveal(), Name: e.cfg.Name + " " + name,
-		CredsFile: e.cfg.NATS.CredsFile, CAFile: e.cfg.NATS.CAFile,
+		CredsFile: e.cfg.NATS.CredsFile, NKeyFile: nkey, CAFile: e.cfg.NATS.CAFile,
 		InboxPrefix: stream.EdgeInbox, Log: e.deps.Log, OnReconnect: onReconnect})
 }
 

@@ -74,10 +74,13 @@ type Config struct {
 	// Dial connects to NATS for this room alone: it reconnects for ever, does not buffer
 	// publishes while disconnected (nats.ReconnectBufSize(-1)), and calls onReconnect
 	// each time it is back. It may wait for the first connection until ctx ends. It is
-	// called twice for each hub.
-	Dial     func(ctx context.Context, name string, onReconnect func()) (*nats.Conn, error)
-	Log      *slog.Logger
-	Registry prometheus.Registerer // nil: metrics are kept and shown nowhere
+	// called for each hub, twice where DialReads is nil.
+	Dial func(ctx context.Context, name string, onReconnect func()) (*nats.Conn, error)
+	// DialReads is Dial for the connections that make direct gets and nothing else, which
+	// may be another user's. nil: Dial.
+	DialReads func(ctx context.Context, name string, onReconnect func()) (*nats.Conn, error)
+	Log       *slog.Logger
+	Registry  prometheus.Registerer // nil: metrics are kept and shown nowhere
 
 	// Hubs is the number of goroutines that deliver, at most one for each shard;
 	// 0: as many as there are processors.
@@ -108,6 +111,9 @@ func New(ctx context.Context, cfg Config) (*Downlink, error) {
 		cfg.Hubs = runtime.GOMAXPROCS(0)
 	}
 	cfg.Hubs = min(cfg.Hubs, cfg.Shards)
+	if cfg.DialReads == nil {
+		cfg.DialReads = cfg.Dial
+	}
 	if cfg.SweepEvery == 0 {
 		cfg.SweepEvery = defaultSweep
 	}
@@ -134,7 +140,7 @@ func (d *Downlink) connect(ctx context.Context, i int) (*hub, error) {
 	if h.subs, err = d.cfg.Dial(ctx, fmt.Sprintf("downlink-%d", i), h.reconnected); err != nil {
 		return nil, err
 	}
-	if h.reads, err = d.cfg.Dial(ctx, fmt.Sprintf("replay-%d", i), func() {}); err != nil {
+	if h.reads, err = d.cfg.DialReads(ctx, fmt.Sprintf("replay-%d", i), func() {}); err != nil {
 		h.subs.Close()
 		return nil, err
 	}
