@@ -206,7 +206,10 @@ type person struct {
 	opts client.Options
 	c    *client.Client
 	stop func()
-	got  []client.Message
+
+	got     []client.Message
+	resumed bool // by the last login
+	synced  bool // all that was stored before a login has come
 }
 
 func (s *system) person(user string, at *gateway) *person {
@@ -264,25 +267,35 @@ func (p *person) send(to string, n int) {
 	}
 }
 
-// await reads events until total messages have come in order, and returns whether the
-// last login before them resumed.
-func (p *person) await(total int) (resumed bool) {
+// await reads events until total messages have come, each in its place.
+func (p *person) await(total int) {
 	p.t.Helper()
-	over := time.After(patience)
-	for len(p.got) < total {
+	p.read(fmt.Sprintf("%d messages", total), func() bool { return len(p.got) >= total })
+}
+
+func (p *person) awaitSynced() {
+	p.t.Helper()
+	p.read("the end of history", func() bool { return p.synced })
+}
+
+// read reads events until it is so.
+func (p *person) read(what string, enough func() bool) {
+	p.t.Helper()
+	for over := time.After(patience); !enough(); {
 		select {
 		case ev := <-p.c.Events():
 			switch ev := ev.(type) {
 			case client.Connected:
-				resumed = ev.Resumed
+				p.resumed = ev.Resumed
+			case client.Synced:
+				p.synced = true
 			case client.Message:
 				if p.got = append(p.got, ev); ev.Seq != int64(len(p.got)) {
 					p.t.Fatalf("%s got seq %d as message %d", p.user, ev.Seq, len(p.got))
 				}
 			}
 		case <-over:
-			p.t.Fatalf("%s has %d messages, want %d", p.user, len(p.got), total)
+			p.t.Fatalf("%s waited for %s and has %d messages", p.user, what, len(p.got))
 		}
 	}
-	return resumed
 }
