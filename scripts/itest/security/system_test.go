@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
@@ -138,6 +139,8 @@ func (s *system) operate(js jetstream.JetStream) {
 		}
 	})
 	eventually(s.t, "the workers have repaired", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // what a deleted leader owes does not come
+		defer cancel()
 		_, e1 := js.Consumer(ctx, stream.Up(0), stream.Consumer)
 		_, e2 := js.Consumer(ctx, stream.Up(1), stream.Consumer)
 		name, e3 := js.StreamNameBySubject(ctx, subject.DownShard(0))
@@ -157,6 +160,8 @@ func (s *system) bury(js jetstream.JetStream) {
 		s.t.Fatal(err)
 	}
 	eventually(s.t, "the message is dead", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
 		dead, err := js.Stream(ctx, stream.Dead)
 		return err == nil && dead.CachedInfo().State.Msgs > 0
 	})
