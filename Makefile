@@ -141,6 +141,10 @@ attacks: build ## what users feel while an edge is attacked in 14 ways, against 
 	@go build -buildvcs=false -o bin/attacks ./scripts/attacks
 	@exec bin/attacks -edge bin/edge $(ARGS)
 
+.PHONY: nats-setup
+nats-setup: ## make the keys and certificates of the NATS servers and their users (DIR=secrets; docs/security.md)
+	@go run -buildvcs=false ./scripts/natssetup -dir $(or $(DIR),secrets) $(or $(ARGS),init)
+
 .PHONY: clean
 clean: ## remove bin; .cache and .data stay
 	rm -rf bin

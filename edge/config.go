@@ -46,8 +46,14 @@ type Config struct {
 type NATS struct {
 	// URL of one or more servers, separated by commas.
 	URL process.Secret `env:"NATS_URL" envDefault:"nats://127.0.0.1:4222"`
-	// CredsFile is a .creds file. Empty: what the URL says, if anything.
+	// CredsFile is a .creds file. Empty: what NKeyFile or the URL says, if anything.
 	CredsFile string `env:"NATS_CREDS"`
+	// NKeyFile is a file with an nkey seed, which is read once, at start. Empty: what
+	// CredsFile or the URL says, if anything.
+	NKeyFile string `env:"NATS_NKEY"`
+	// ReplayNKeyFile is the same for the connections that read what a client missed: another
+	// user, who may do nothing else. Empty: NKeyFile.
+	ReplayNKeyFile string `env:"NATS_REPLAY_NKEY"`
 	// CAFile is a PEM file that signs the servers' certificates. Empty: the system's.
 	CAFile string `env:"NATS_CA"`
 }
@@ -172,6 +178,14 @@ func (cfg *Config) check(c *process.Checks) {
 	}
 	c.URLs("NATS_URL", cfg.NATS.URL.Reveal(), "nats://nats:4222", "nats", "tls", "ws", "wss")
 	c.File("NATS_CREDS", cfg.NATS.CredsFile)
+	c.File("NATS_NKEY", cfg.NATS.NKeyFile)
+	c.File("NATS_REPLAY_NKEY", cfg.NATS.ReplayNKeyFile)
+	if cfg.NATS.CredsFile != "" && cfg.NATS.NKeyFile != "" {
+		c.Add("NATS_NKEY", "must not be set together with NATS_CREDS")
+	}
+	if cfg.NATS.ReplayNKeyFile != "" && cfg.NATS.NKeyFile == "" {
+		c.Add("NATS_REPLAY_NKEY", "is set and NATS_NKEY is not")
+	}
 	c.File("NATS_CA", cfg.NATS.CAFile)
 	c.Between("LANES", int64(cfg.Layout.Lanes), 1, maxLanes)
 	c.Between("SHARDS", int64(cfg.Layout.Shards), 1, maxShards)

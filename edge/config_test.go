@@ -88,6 +88,8 @@ func TestWrongValues(t *testing.T) {
 		{"NATS_URL", "user:hunter2@nats:4222", "must be a URL"},
 		{"NATS_URL", "nats://a:4222,http://user:hunter2@b", "must be a URL"},
 		{"NATS_CREDS", "/does/not/exist", "must be a readable file"},
+		{"NATS_NKEY", "/does/not/exist", "must be a readable file"},
+		{"NATS_REPLAY_NKEY", "config.go", "is set and NATS_NKEY is not"},
 		{"NATS_CA", "/does/not/exist", "must be a readable file"},
 		{"LANES", "0", "must be from 1 to 256, is 0"},
 		{"LANES", "many", `must be a whole number, is "many"`},
@@ -118,6 +120,9 @@ func TestWrongValues(t *testing.T) {
 	}
 	if _, err := LoadConfig(map[string]string{}); err == nil || !strings.HasPrefix(err.Error(), "JWT_HS256_SECRET: is not set") {
 		t.Errorf("no key at all: %v", err)
+	}
+	if _, err := LoadConfig(environ(map[string]string{"NATS_CREDS": "config.go", "NATS_NKEY": "config.go"})); err == nil || !strings.HasPrefix(err.Error(), "NATS_NKEY: must not be set together") {
+		t.Errorf("two kinds of credentials: %v", err)
 	}
 	if _, err := LoadConfig(environ(map[string]string{"LANES": "x", "SHARDS": "y"})); strings.Count(fmt.Sprint(err), "\n") != 1 {
 		t.Errorf("two wrong values are two lines: %v", err)

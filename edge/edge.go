@@ -5,6 +5,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -167,7 +168,7 @@ func (e *Edge) start(ctx, life context.Context, stops *process.Stack) (*rooms, e
 	}
 	stops.Push("uplink", time.Second, func(context.Context) error { up.Close(); return nil })
 
-	down, err := downlink.New(ctx, downlink.Config{Edge: e.cfg.Name, Shards: e.cfg.Layout.Shards, Dial: e.dialDownlink, Log: log,
+	down, err := downlink.New(ctx, downlink.Config{Edge: e.cfg.Name, Shards: e.cfg.Layout.Shards, Dial: e.dialDownlink, DialReads: e.dialReads, Log: log,
 		Registry: reg, SweepEvery: e.cfg.Layout.Sweep})
 	if err != nil {
 		return nil, err
@@ -194,8 +195,8 @@ func (e *Edge) start(ctx, life context.Context, stops *process.Stack) (*rooms, e
 
 // nats says how a room named name connects to NATS.
 func (e *Edge) nats(name string) natsconn.Options {
-	return natsconn.Options{URL: e.cfg.NATS.URL.Reveal(), Name: e.cfg.Name + " " + name,
-		CredsFile: e.cfg.NATS.CredsFile, CAFile: e.cfg.NATS.CAFile, InboxPrefix: stream.EdgeInbox, Log: e.deps.Log}
+	return natsconn.Options{URL: e.cfg.NATS.URL.Reveal(), Name: e.cfg.Name + " " + name, CredsFile: e.cfg.NATS.CredsFile,
+		NKeyFile: e.cfg.NATS.NKeyFile, CAFile: e.cfg.NATS.CAFile, InboxPrefix: stream.EdgeInbox, Log: e.deps.Log}
 }
 
 func (e *Edge) dialUplink(ctx context.Context, name string, onReconnect func()) (*nats.Conn, error) {
@@ -207,6 +208,13 @@ func (e *Edge) dialUplink(ctx context.Context, name string, onReconnect func()) 
 func (e *Edge) dialDownlink(ctx context.Context, name string, wrap func(net.Conn) net.Conn) (*nats.Conn, error) {
 	o := e.nats(name)
 	o.Wrap = wrap
+	return natsconn.Connect(ctx, o)
+}
+
+// dialReads connects what only reads streams, as a user of its own where there is one.
+func (e *Edge) dialReads(ctx context.Context, name string) (*nats.Conn, error) {
+	o := e.nats(name)
+	o.NKeyFile = cmp.Or(e.cfg.NATS.ReplayNKeyFile, o.NKeyFile)
 	return natsconn.Connect(ctx, o)
 }
 

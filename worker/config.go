@@ -38,8 +38,11 @@ type Config struct {
 type NATS struct {
 	// URL of one or more servers, separated by commas.
 	URL process.Secret `env:"NATS_URL" envDefault:"nats://127.0.0.1:4222"`
-	// CredsFile is a .creds file. Empty: what the URL says, if anything.
+	// CredsFile is a .creds file. Empty: what NKeyFile or the URL says, if anything.
 	CredsFile string `env:"NATS_CREDS"`
+	// NKeyFile is a file with an nkey seed, which is read once, at start. Empty: what
+	// CredsFile or the URL says, if anything.
+	NKeyFile string `env:"NATS_NKEY"`
 	// CAFile is a PEM file that signs the servers' certificates. Empty: the system's.
 	CAFile string `env:"NATS_CA"`
 }
@@ -141,6 +144,10 @@ func (cfg *Config) check(c *process.Checks) {
 	c.Address("ADMIN_LISTEN", cfg.AdminListen)
 	c.URLs("NATS_URL", cfg.NATS.URL.Reveal(), "nats://nats:4222", "nats", "tls", "ws", "wss")
 	c.File("NATS_CREDS", cfg.NATS.CredsFile)
+	c.File("NATS_NKEY", cfg.NATS.NKeyFile)
+	if cfg.NATS.CredsFile != "" && cfg.NATS.NKeyFile != "" {
+		c.Add("NATS_NKEY", "must not be set together with NATS_CREDS")
+	}
 	c.File("NATS_CA", cfg.NATS.CAFile)
 	c.Between("LANES", int64(cfg.Layout.Lanes), 1, maxLanes)
 	c.Between("SHARDS", int64(cfg.Layout.Shards), 1, maxShards)

@@ -42,6 +42,7 @@ func TestWrongValues(t *testing.T) {
 		{"ADMIN_LISTEN", "9091", "must be an address"},
 		{"NATS_URL", "nats", "must be a URL"},
 		{"NATS_CREDS", "/does/not/exist", "must be a readable file"},
+		{"NATS_NKEY", "/does/not/exist", "must be a readable file"},
 		{"NATS_CA", "/does/not/exist", "must be a readable file"},
 		{"LANES", "0", "must be from 1 to 256, is 0"},
 		{"SHARDS", "4.5", "must be a whole number"},
@@ -67,6 +68,9 @@ func TestWrongValues(t *testing.T) {
 	}
 	if _, err := LoadConfig(map[string]string{}); err == nil || !strings.HasPrefix(err.Error(), "MONGODB_URI: is not set") {
 		t.Errorf("no store: %v", err)
+	}
+	if _, err := LoadConfig(environ(map[string]string{"NATS_CREDS": "config.go", "NATS_NKEY": "config.go"})); err == nil || !strings.HasPrefix(err.Error(), "NATS_NKEY: must not be set together") {
+		t.Errorf("two kinds of credentials: %v", err)
 	}
 }
 

@@ -102,7 +102,7 @@ func (w *Worker) Run(ctx context.Context) error {
 func (w *Worker) start(ctx context.Context, stops *process.Stack) (*lane.Group, error) {
 	log, reg, cfg := w.deps.Log, w.deps.Registry, w.cfg
 	nc, err := natsconn.Connect(ctx, natsconn.Options{URL: cfg.NATS.URL.Reveal(), Name: cfg.Name,
-		CredsFile: cfg.NATS.CredsFile, CAFile: cfg.NATS.CAFile,
+		CredsFile: cfg.NATS.CredsFile, NKeyFile: cfg.NATS.NKeyFile, CAFile: cfg.NATS.CAFile,
 		InboxPrefix: stream.WorkerInbox, Log: log})
 	if err != nil {
 		return nil, err

@@ -74,10 +74,14 @@ type Config struct {
 	// Dial connects to NATS for this room alone: it reconnects for ever, does not buffer
 	// publishes while disconnected (nats.ReconnectBufSize(-1)), and puts wrap, if it is not
 	// nil, around each connection to a server (natsconn.Options.Wrap). It may wait for the
-	// first connection until ctx ends. It is called twice for each hub.
-	Dial     func(ctx context.Context, name string, wrap func(net.Conn) net.Conn) (*nats.Conn, error)
-	Log      *slog.Logger
-	Registry prometheus.Registerer // nil: metrics are kept and shown nowhere
+	// first connection until ctx ends. It is called for each hub, twice where DialReads is
+	// nil.
+	Dial func(ctx context.Context, name string, wrap func(net.Conn) net.Conn) (*nats.Conn, error)
+	// DialReads is the same for the connections that make direct gets and nothing else,
+	// which may be another user's. nil: Dial, with no wrap.
+	DialReads func(ctx context.Context, name string) (*nats.Conn, error)
+	Log       *slog.Logger
+	Registry  prometheus.Registerer // nil: metrics are kept and shown nowhere
 
 	// Hubs is the number of goroutines that deliver, at most one for each shard;
 	// 0: as many as there are processors.
@@ -108,6 +112,9 @@ func New(ctx context.Context, cfg Config) (*Downlink, error) {
 		cfg.Hubs = runtime.GOMAXPROCS(0)
 	}
 	cfg.Hubs = min(cfg.Hubs, cfg.Shards)
+	if cfg.DialReads == nil {
+		cfg.DialReads = func(ctx context.Context, name string) (*nats.Conn, error) { return cfg.Dial(ctx, name, nil) }
+	}
 	if cfg.SweepEvery == 0 {
 		cfg.SweepEvery = defaultSweep
 	}
@@ -136,7 +143,7 @@ func (d *Downlink) connect(ctx context.Context, i int) (*hub, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.reads, err = d.cfg.Dial(ctx, fmt.Sprintf("replay-%d", i), nil); err != nil {
+	if h.reads, err = d.cfg.DialReads(ctx, fmt.Sprintf("replay-%d", i)); err != nil {
 		h.feed.Close()
 		return nil, err
 	}

@@ -33,6 +33,7 @@ const (
 // Mongod is a real mongod as a one-node replica set, a child of this process.
 type Mongod struct {
 	binary, dir string
+	args        []string // more of them
 	port        int
 	initiated   bool
 	proc        *child
@@ -63,13 +64,14 @@ func executable(path string) bool {
 }
 
 // StartMongod starts a mongod over a folder of its own and returns when it takes writes.
-// Its test commands (fail points) are enabled.
-func StartMongod(ctx context.Context, dir string) (*Mongod, error) {
+// Its test commands (fail points) are enabled. args are added to its command line; without
+// TLS it must go on to be reached.
+func StartMongod(ctx context.Context, dir string, args ...string) (*Mongod, error) {
 	binary, err := FindMongod()
 	if err != nil {
 		return nil, err
 	}
-	m := &Mongod{binary: binary, dir: dir}
+	m := &Mongod{binary: binary, dir: dir, args: args}
 	if m.port, err = unusedPort(); err != nil {
 		return nil, err
 	}
@@ -88,12 +90,12 @@ func (m *Mongod) URI() string {
 func (m *Mongod) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	proc, err := startChild(exec.Command(m.binary,
+	proc, err := startChild(exec.Command(m.binary, append([]string{
 		"--replSet", replicaSet, "--bind_ip", "127.0.0.1", "--port", strconv.Itoa(m.port),
 		"--dbpath", m.dir, "--logpath", m.logFile(), "--logappend", "--nounixsocket",
 		"--oplogSize", "256", "--wiredTigerCacheSizeGB", "0.5",
 		"--setParameter", "enableTestCommands=1",
-		"--setParameter", "diagnosticDataCollectionEnabled=false"))
+		"--setParameter", "diagnosticDataCollectionEnabled=false"}, m.args...)...))
 	if err != nil {
 		return fmt.Errorf("start mongod: %w", err)
 	}

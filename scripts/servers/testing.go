@@ -113,10 +113,11 @@ func Mongo(t testing.TB) (uri string) {
 	return uri
 }
 
-// MongodOf starts a mongod of the test's own, for tests that kill it or set fail points.
-func MongodOf(t testing.TB) *Mongod {
+// MongodOf starts a mongod of the test's own, for tests that kill it, set fail points, or
+// add arguments (see StartMongod).
+func MongodOf(t testing.TB, args ...string) *Mongod {
 	t.Helper()
-	m, err := StartMongod(t.Context(), t.TempDir())
+	m, err := StartMongod(t.Context(), t.TempDir(), args...)
 	if err != nil {
 		skipWithout(t, err)
 	}

@@ -42,6 +42,9 @@ type Options struct {
 	// CredsFile is a .creds file (JWT and seed), CAFile a PEM file with the authorities
 	// of the server's certificate. Empty: none.
 	CredsFile, CAFile string
+	// NKeyFile is a file with a user's nkey seed, which is read once. Empty: none. Not
+	// together with CredsFile.
+	NKeyFile string
 	// InboxPrefix is this role's own (stream.EdgeInbox, stream.WorkerInbox), so that a role
 	// which may read its inbox reads nobody else's. Empty: "_INBOX".
 	InboxPrefix string
@@ -75,6 +78,13 @@ func Connect(ctx context.Context, o Options) (*nats.Conn, error) {
 			return nil, fmt.Errorf("connect to nats: %w", err)
 		}
 		opts = append(opts, nats.SetCustomDialer(d), nats.SkipHostLookup()) // a name is what a certificate is checked by
+	}
+	if o.NKeyFile != "" {
+		opt, err := nkey(o.NKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("connect to nats: %w", err)
+		}
+		opts = append(opts, opt)
 	}
 	nc, err := nats.Connect(o.URL, opts...)
 	if err != nil {
