@@ -1,5 +1,6 @@
 # Every target visits every module. make help lists them.
-MODULES := shared edge worker scripts scripts/bench
+MODULES := shared edge worker scripts scripts/bench k8s/test
+BINARIES ?= edge worker
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/wirepost/wirepost/shared/process.version=$(VERSION) -X github.com/wirepost/wirepost/shared/process.commit=$(COMMIT)
@@ -10,9 +11,9 @@ WSTEST  ?= .cache/autobahn/env/bin/wstest
 WSTEST_NEEDS = $(filter .cache/autobahn/%,$(WSTEST))
 # Packages of scripts run one after the other: each boots servers of its own.
 TESTFLAGS ?= -count=1
-# scripts/bench stands outside of the workspace: what it compares with would lift our versions.
-each = for m in $(MODULES); do echo "== $$m: $(1)"; \
-	(cd $$m && case $$m in scripts/bench) export GOWORK=off;; esac && $(1)) || exit 1; done
+# scripts/bench and k8s/test stand outside of the workspace: what they need would lift our versions.
+each = for m in $(or $(2),$(MODULES)); do echo "== $$m: $(1)"; \
+	(cd $$m && case $$m in scripts/bench|k8s/test) export GOWORK=off;; esac && $(1)) || exit 1; done
 
 .DEFAULT_GOAL := help
 
@@ -34,10 +35,16 @@ test: ## run every test (the MongoDB half needs make mongod, a mongod on PATH, o
 
 .PHONY: build
 build: ## bin/edge and bin/worker, as they are shipped
-	@for m in edge worker; do \
+	@for m in $(BINARIES); do \
 		echo "bin/$$m $(VERSION)"; \
 		(cd $$m && GOWORK=off CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "$(LDFLAGS)" -o ../bin/$$m ./cmd/$$m) || exit 1; \
 	done
+
+# A registry's name in front: make images IMAGE_PREFIX=registry.example.com/wirepost/ TAG=v1.2.3
+IMAGE_PREFIX ?= wirepost/
+.PHONY: images
+images: ## container images of edge and worker (needs docker, podman or buildah; IMAGE_PREFIX=wirepost/ TAG=dev)
+	@scripts/images.sh "$(IMAGE_PREFIX)" "$(or $(TAG),$(VERSION))" "$(COMMIT)"
 
 .PHONY: vet
 vet: ## go vet
@@ -46,11 +53,11 @@ vet: ## go vet
 .PHONY: lint
 lint: ## staticcheck and gofmt
 	@$(call each,go tool staticcheck ./...)
-	@files=$$(gofmt -l shared edge worker scripts); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
+	@files=$$(gofmt -l shared edge worker scripts k8s); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
 
 .PHONY: race
-race: ## every test under the race detector (needs a C compiler)
-	@$(call each,go test -race $(TESTFLAGS) -p $$([ $${m%%/*} = scripts ] && echo 1 || echo 2) ./...)
+race: ## every test under the race detector (needs a C compiler), but those of k8s/, which have one goroutine
+	@$(call each,go test -race $(TESTFLAGS) -p $$([ $${m%%/*} = scripts ] && echo 1 || echo 2) ./...,$(filter-out k8s/test,$(MODULES)))
 
 .PHONY: deps
 deps: ## write edge/deps.txt and worker/deps.txt anew
