@@ -116,6 +116,7 @@ var breaks = []broken{
 	{"grace", "a slower drain", "Deployment/edge", "value: \"500\"", "value: \"400\""},
 	{"grace", "more sockets", "Deployment/edge", "sockets-per-pod: \"100000\"", "sockets-per-pod: \"150000\""},
 	{"grace", "a longer notice", "Deployment/edge", "value: 15s", "value: 60s"},
+	{"grace", "a notice that nobody notices", "Deployment/edge", "value: 15s", "value: 9s"},
 	{"grace", "a worker is cut off", "Deployment/worker", "terminationGracePeriodSeconds: 60", "terminationGracePeriodSeconds: 30"},
 	{"grace", "a server is cut off", "StatefulSet/nats", "terminationGracePeriodSeconds: 60", "terminationGracePeriodSeconds: 50"},
 	{"grace", "a server stops more slowly", "ConfigMap/nats-config", "lame_duck_duration: 30s", "lame_duck_duration: 2m"},

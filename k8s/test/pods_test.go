@@ -14,7 +14,7 @@ import (
 
 const (
 	// socketsAnnotation says how many sockets an edge's pod is made for.
-	socketsAnnotation = "wirepost.io/sockets-per-pod"
+	socketsAnnotation = "wirepost/sockets-per-pod"
 	// kernelSocket is what the kernel needs for a socket, in bytes (docs/load.md).
 	kernelSocket = 4 << 10
 	// natsMemory is how many tenths of the downlink's bytes NATS needs in memory (README.md).
@@ -50,6 +50,9 @@ func checkGrace(t *testing.T, o *overlay) (p problems) {
 	_, e := edgeConfig(t, o)
 	needs := map[string]time.Duration{"worker": workerStop, "nats": natsStop(t, o), "mongodb": 30 * time.Second}
 	if pod, ok := o.workload("edge"); ok && e.Sockets.DrainRate > 0 {
+		if r := pod.container().ReadinessProbe; r == nil || e.Sockets.DrainNotice < time.Duration(r.PeriodSeconds*r.FailureThreshold)*time.Second {
+			p.add("the drain begins before readiness was seen to be off")
+		}
 		needs["edge"] = e.Sockets.DrainNotice + time.Duration(sockets(pod))*time.Second/time.Duration(e.Sockets.DrainRate) + drainRest
 	}
 	for _, w := range o.pods {
