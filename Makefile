@@ -1,5 +1,6 @@
 # Every target visits every module. make help lists them.
-MODULES := shared edge worker scripts scripts/bench
+MODULES := shared edge worker scripts scripts/bench k8s/test
+BINARIES ?= edge worker
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/wirepost/wirepost/shared/process.version=$(VERSION) -X github.com/wirepost/wirepost/shared/process.commit=$(COMMIT)
@@ -12,7 +13,8 @@ TESTFLAGS ?= -count=1
 # Two packages at a time, whatever the machine has: those of scripts boot servers of their
 # own, and mostly wait for leases, elections and timeouts.
 PARALLEL := 2
-# make race leaves out of scripts what gives the race detector nothing to see:
+# make race leaves out k8s/test, which has one goroutine, and of scripts what gives the race
+# detector nothing to see:
 #   attacks, million, chaos/fleet   what they start is built as it is shipped
 #   bench                           so is that, or somebody else's; its generator has tests
 #   chaos/model, mutant, killtable  they run spin and go build; so does doors, with go list
@@ -20,9 +22,9 @@ PARALLEL := 2
 #   chaos/check, token              no goroutine
 # A new package is under the detector until it is named here.
 NO_RACE := '/scripts/(attacks|million|bench|chaos/(fleet|model|mutant|killtable|check)|conformance|conformance/(autobahn|differential)|doors|token)$$'
-# scripts/bench stands outside of the workspace: what it compares with would lift our versions.
-each = for m in $(MODULES); do echo "== $@: $$m"; \
-	(cd $$m && case $$m in scripts/bench) export GOWORK=off;; esac && $(1)) || exit 1; done
+# scripts/bench and k8s/test stand outside of the workspace: what they need would lift our versions.
+each = for m in $(or $(2),$(MODULES)); do echo "== $@: $$m"; \
+	(cd $$m && case $$m in scripts/bench|k8s/test) export GOWORK=off;; esac && $(1)) || exit 1; done
 
 .DEFAULT_GOAL := help
 
@@ -44,10 +46,16 @@ test: ## run every test (the MongoDB half needs make mongod, a mongod on PATH, o
 
 .PHONY: build
 build: ## bin/edge and bin/worker, as they are shipped
-	@for m in edge worker; do \
+	@for m in $(BINARIES); do \
 		echo "bin/$$m $(VERSION)"; \
 		(cd $$m && GOWORK=off CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "$(LDFLAGS)" -o ../bin/$$m ./cmd/$$m) || exit 1; \
 	done
+
+# A registry's name in front: make images IMAGE_PREFIX=registry.example.com/wirepost/ TAG=v1.2.3
+IMAGE_PREFIX ?= wirepost/
+.PHONY: images
+images: ## container images of edge and worker (needs docker, podman or buildah; IMAGE_PREFIX=wirepost/ TAG=dev)
+	@scripts/images.sh "$(IMAGE_PREFIX)" "$(or $(TAG),$(VERSION))" "$(COMMIT)"
 
 .PHONY: vet
 vet: ## go vet
@@ -56,11 +64,11 @@ vet: ## go vet
 .PHONY: lint
 lint: ## staticcheck and gofmt
 	@$(call each,go tool staticcheck ./...)
-	@files=$$(gofmt -l shared edge worker scripts); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
+	@files=$$(gofmt -l shared edge worker scripts k8s); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
 
 .PHONY: race
 race: ## the tests of what is concurrent under the race detector (needs a C compiler)
-	@$(call each,go test -race $(TESTFLAGS) -vet=off -p $(PARALLEL) $$(go list ./... | grep -vE $(NO_RACE)))
+	@$(call each,go test -race $(TESTFLAGS) -vet=off -p $(PARALLEL) $$(go list ./... | grep -vE $(NO_RACE)),$(filter-out k8s/test,$(MODULES)))
 
 .PHONY: deps
 deps: ## write edge/deps.txt and worker/deps.txt anew
