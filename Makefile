@@ -151,7 +151,7 @@ attacks: build ## what users feel while an edge is attacked in 14 ways, against 
 	@exec bin/attacks -edge bin/edge $(ARGS)
 
 .PHONY: k8s-verify
-k8s-verify: build have-mongod ## rehearse k8s/ on a real control plane: 5 minutes, the first time 20 more to build it (FULL=1: with shipped tempo; needs prometheus)
+k8s-verify: build have-mongod ## rehearse k8s/ on a real control plane; the first time it builds for 20 minutes (FULL=1: with the shipped tempo; needs prometheus)
 	@go build -buildvcs=false -o bin/natssetup ./scripts/natssetup
 	@cd k8s/lab && GOWORK=off go build -buildvcs=false -o ../../bin/k8s-lab .
 	@exec bin/k8s-lab -mongod "$$(command -v mongod || echo $(MONGOD))" $(if $(FULL),-full) $(ARGS)

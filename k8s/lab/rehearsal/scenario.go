@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/wirepost/wirepost/k8s/lab/cluster"
-	"github.com/wirepost/wirepost/k8s/lab/process"
 )
 
 // What the users do. The overlay's numbers make of it what stands beside.
@@ -67,14 +66,6 @@ func (r *run) until(ctx context.Context, what string, limit time.Duration, want 
 // controller sets them.
 func (r *run) settle(ctx context.Context) error {
 	fmt.Fprintln(r.o.Out, header)
-	if err := process.Await(ctx, "NATS", soon, func(context.Context) error {
-		if n := r.runner.Running("nats"); n != 3 {
-			return fmt.Errorf("%d servers run", n)
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
 	return r.until(ctx, "2 workers, 3 edges, nothing waits", soon, func(f figures) bool {
 		return f.Worker.settled(2) && f.Edge.settled(3) && f.Lag == 0 && f.Worker.Metric == 0
 	})
