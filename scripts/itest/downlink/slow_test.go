@@ -1,13 +1,19 @@
 package downlink
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/wirepost/wirepost/edge/downlink"
@@ -79,5 +85,86 @@ func TestSlowHubLosesNothing(t *testing.T) {
 	}
 	if e.count(t, "disturbances_total", "reconnect") == 0 || e.count(t, "repaired_frames_total") == 0 {
 		t.Error("nothing was repaired: the test proves nothing")
+	}
+}
+
+// lagging is a connection from which everything is read later than it comes.
+type lagging struct {
+	net.Conn
+	lag  *atomic.Int64 // nanoseconds
+	in   chan arrival  // closed at the first error
+	gone chan struct{} // closed by Close
+	once sync.Once
+	rest []byte
+}
+
+type arrival struct {
+	data []byte
+	due  time.Time
+}
+
+func newLagging(c net.Conn, lag *atomic.Int64) *lagging {
+	l := &lagging{Conn: c, lag: lag, in: make(chan arrival, 1<<16), gone: make(chan struct{})}
+	go func() {
+		defer close(l.in)
+		for {
+			b := make([]byte, 4<<10)
+			n, err := c.Read(b)
+			if err != nil {
+				return
+			}
+			l.in <- arrival{b[:n], time.Now().Add(time.Duration(lag.Load()))}
+		}
+	}()
+	return l
+}
+
+func (l *lagging) Read(b []byte) (int, error) {
+	if len(l.rest) == 0 {
+		a, ok := <-l.in
+		if !ok {
+			return 0, io.EOF
+		}
+		select {
+		case <-time.After(time.Until(a.due)):
+		case <-l.gone:
+			return 0, net.ErrClosed
+		}
+		l.rest = a.data
+	}
+	n := copy(b, l.rest)
+	l.rest = l.rest[n:]
+	return n, nil
+}
+
+func (l *lagging) Close() error {
+	l.once.Do(func() { close(l.gone) })
+	return l.Conn.Close()
+}
+
+func (l *lagging) SetReadDeadline(time.Time) error { return nil }
+func (l *lagging) SetDeadline(time.Time) error     { return nil }
+
+// Where each answer of the server takes longer than markers are patient, clients get in all
+// the same, if only later: in an overload, whoever is sent away comes again and makes it
+// worse.
+func TestLateMarkersCount(t *testing.T) {
+	s := servers.NATS(t)
+	ensure(t, s.Conn(t), layout(1))
+	var lag atomic.Int64
+	e := newEdge(t, s.URL(), func(c *downlink.Config) {
+		plain := c.Dial
+		c.Dial = func(ctx context.Context, name string, wrap func(net.Conn) net.Conn) (*nats.Conn, error) {
+			if wrap == nil {
+				return plain(ctx, name, nil)
+			}
+			return plain(ctx, name, func(c net.Conn) net.Conn { return wrap(newLagging(c, &lag)) })
+		}
+	})
+	e.login(t, "before", "")
+	lag.Store(int64(2200 * time.Millisecond)) // another marker is sent after two seconds
+	e.login(t, "meanwhile", "")
+	if e.count(t, "disturbances_total", "reconnect") != 0 || e.count(t, "marker_retries_total") == 0 {
+		t.Error("it was connected anew, or no marker was late: the test proves nothing")
 	}
 }
