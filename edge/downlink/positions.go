@@ -249,7 +249,8 @@ func (h *hub) swept(sh *shard, w *sweptUser, res *results) {
 		return
 	}
 	switch {
-	case w.last > u.X.pos: // a live frame is on its way, or was lost
+	case w.last > res.to: // it is on its way, and tells of the one before it
+	case w.last > u.X.pos: // a live frame was lost: what is stored before the marker has come before its answer
 		h.d.m.events[evSweptBehind].Inc()
 		h.repair(sh, u)
 	case w.last == 0 && res.first > u.X.pos+1:

@@ -37,7 +37,7 @@ type outcome struct {
 	job    job
 	why    resumeResult
 	frames []entry // behind job.from, up to the marker
-	last   uint64  // the user's last frame up to the marker; 0: none behind the round's first position
+	last   uint64  // the user's last frame, maybe behind the marker; 0: none behind the round's first position
 }
 
 // results of a round, or of a part of it.

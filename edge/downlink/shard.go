@@ -153,7 +153,7 @@ type round struct {
 type sweptUser struct {
 	user userid.ID
 	pos  uint64 // when the round began
-	last uint64 // the user's last frame up to the marker, 0 when none behind the round's start
+	last uint64 // the user's last frame, maybe behind the marker; 0 when none behind the round's start
 }
 
 // kick starts a round if there is anything to do and none is under way.

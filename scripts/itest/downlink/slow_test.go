@@ -1,6 +1,7 @@
 package downlink
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -166,5 +167,40 @@ func TestLateMarkersCount(t *testing.T) {
 	e.login(t, "meanwhile", "")
 	if e.count(t, "disturbances_total", "reconnect") != 0 || e.count(t, "marker_retries_total") == 0 {
 		t.Error("it was connected anew, or no marker was late: the test proves nothing")
+	}
+}
+
+// What sweeps and resumes ask the server for has no upper bound: with one it walks through
+// the whole stream, see BenchmarkLasts.
+func TestReadsHaveNoUpperBound(t *testing.T) {
+	s := servers.NATS(t)
+	nc := s.Conn(t)
+	js := ensure(t, nc, layout(1))
+	asked, err := nc.SubscribeSync("$JS.API.DIRECT.GET.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEdge(t, s.URL(), sweepEvery(100*time.Millisecond))
+	r := e.login(t, "u", "")
+	unmute := mute(t, js, "u")
+	publish(t, js, "u", "1") // found by a sweep
+	unmute()
+	r.untilFrames(t, "1")
+	e.login(t, "u", r.token().String())
+	lasts := 0
+	for {
+		m, err := asked.NextMsg(100 * time.Millisecond)
+		if err != nil || lasts >= 5 {
+			break
+		}
+		if bytes.Contains(m.Data, []byte("multi_last")) {
+			lasts++
+		}
+		if bytes.Contains(m.Data, []byte("up_to")) {
+			t.Fatalf("the server is asked for %s", m.Data)
+		}
+	}
+	if lasts == 0 {
+		t.Error("nothing was asked for: the test proves nothing")
 	}
 }
