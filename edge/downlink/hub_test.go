@@ -118,6 +118,51 @@ func TestLate(t *testing.T) {
 	}
 }
 
+// A late marker begins a sweep, but none soon after one that took long.
+func TestLateSweepsArePaced(t *testing.T) {
+	h, sh := testHub()
+	live(sh, "u")
+	late := func() bool {
+		t.Helper()
+		h.marked(&round{}, mark{name: sh.life.name, seq: sh.life.high + 1, same: true, late: true})
+		began := sh.sweep.under()
+		if began != !sh.sweep.began.IsZero() {
+			t.Errorf("a sweep is under way: %v, began %v", began, sh.sweep.began)
+		}
+		return began
+	}
+	over := func(took time.Duration) {
+		t.Helper()
+		for sh.sweep.next(&sh.users) != nil {
+		}
+		sh.sweep.began = time.Now().Add(-took)
+		h.open(&letter{kind: ended, round: &round{}})
+		if d := sh.sweep.took - took; d < 0 || d > time.Minute {
+			t.Fatalf("the sweep took %v, want %v", sh.sweep.took, took)
+		}
+	}
+	if !late() {
+		t.Fatal("no sweep for a late marker")
+	}
+	over(time.Hour)
+	for _, c := range []struct {
+		ago   time.Duration // the last one for a late marker
+		sweep bool
+	}{{lateEvery + time.Second, false}, {(lateShare - 1) * time.Hour, false}, {(lateShare + 1) * time.Hour, true}} {
+		sh.sweep.late = time.Now().Add(-c.ago)
+		if late() != c.sweep {
+			t.Errorf("a sweep %v after one that took an hour: %v", c.ago, !c.sweep)
+		}
+	}
+	over(0)
+	if late() {
+		t.Error("a sweep right after another one")
+	}
+	if sh.sweep.late = time.Now().Add(-lateEvery - time.Second); !late() {
+		t.Error("no sweep although the last one was short, and long ago")
+	}
+}
+
 // A new incarnation is told at a bounded rate; whoever gets a frame before is not given
 // a token with it.
 func TestResyncIsPaced(t *testing.T) {

@@ -36,7 +36,6 @@ type getRequest struct {
 	Batch     int      `json:"batch,omitempty"`
 	MaxBytes  int      `json:"max_bytes,omitempty"`
 	MultiLast []string `json:"multi_last,omitempty"`
-	UpToSeq   uint64   `json:"up_to_seq,omitempty"`
 }
 
 // reader reads a stream by direct gets, which any replica answers: each method says how
@@ -133,12 +132,15 @@ func (r *reader) retry(ctx context.Context, patience time.Duration, try func() e
 	}
 }
 
-// lasts returns, for those of the subjects that have any from seq on, the last message
-// up to the marker at upto. The marker is asked for as well: a replica that does not
-// know it does not know everything before it. It comes last, so it also tells that the
-// answer was not cut.
+// lasts returns the last message of those of the subjects that have any from seq on. It may
+// lie behind the marker at upto, which is asked for as well: a replica that does not know it
+// does not know everything before it.
+//
+// The answer is not bounded by up_to_seq: nats-server 2.15 walks through all that the stream
+// holds then, with the stream locked, as soon as anything was stored behind the bound; for
+// the very last messages it looks where they are.
 func (r *reader) lasts(ctx context.Context, stream string, subjects map[string]bool, marker string, seq, upto uint64) (map[string]uint64, error) {
-	req := getRequest{Seq: seq, UpToSeq: upto, MaxBytes: lastsBytes, MultiLast: make([]string, 0, len(subjects)+1)}
+	req := getRequest{Seq: seq, MaxBytes: lastsBytes, MultiLast: make([]string, 0, len(subjects)+1)}
 	for s := range subjects {
 		req.MultiLast = append(req.MultiLast, s)
 	}
@@ -155,11 +157,11 @@ func (r *reader) lasts(ctx context.Context, stream string, subjects map[string]b
 			switch {
 			case err != nil:
 				return err
-			case last[marker] == upto:
+			case e.status == "204" && e.pending == 0 && last[marker] >= upto:
 				return nil
-			case e.status != "204" || req.Seq == before || e.pending == 0:
+			case e.status != "204" || e.pending == 0 || req.Seq == before:
 				req.Seq = seq
-				return fmt.Errorf("%w: it ends before the marker", errStale)
+				return fmt.Errorf("%w: it does not know the marker", errStale)
 			}
 		}
 	})

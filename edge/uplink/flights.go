@@ -14,6 +14,7 @@ import (
 // before finds nothing.
 type flights struct {
 	reply  string // inbox and a dot
+	lanes  []laneAnswers
 	slots  []flight
 	free   []int
 	ready  []int // to be published, oldest first
@@ -27,9 +28,17 @@ type flight struct {
 	state    state
 	attempts uint16
 	lane     int
+	serial   uint64 // of the attempt, within its lane
 	gen      uint64
 	due      time.Time // of flying: the attempt's timeout; of waiting: the next attempt
 	msg      nats.Msg  // made at the first attempt, the same at every other
+}
+
+// laneAnswers is what a lane's answers tell of what it has not answered.
+type laneAnswers struct {
+	sent   uint64    // the serial of the last publish
+	newest uint64    // the highest serial that was answered
+	heard  time.Time // when anything was answered last
 }
 
 type state uint8
@@ -68,7 +77,7 @@ func (f *flights) release(i int) event {
 // shrink gives the memory of a burst back, once nothing is in flight.
 func (f *flights) shrink() {
 	if !f.busy() && len(f.slots) > 4*window {
-		*f = flights{reply: f.reply, gen: f.gen}
+		*f = flights{reply: f.reply, lanes: f.lanes, gen: f.gen}
 	}
 }
 
@@ -76,7 +85,29 @@ func (f *flights) fly(i int, now time.Time) {
 	s := &f.slots[i]
 	s.state = flying
 	s.due = now.Add(ackTimeout)
+	l := &f.lanes[s.lane]
+	l.sent++
+	s.serial = l.sent
 	f.flying++
+}
+
+// heard notes that slot i was answered. Which of several attempts was it nobody can tell.
+func (f *flights) heard(i int, now time.Time) {
+	s := &f.slots[i]
+	l := &f.lanes[s.lane]
+	l.heard = now
+	if s.attempts == 0 {
+		l.newest = max(l.newest, s.serial)
+	}
+}
+
+// onItsWay reports whether a publish that is not answered in time will be: a lane answers
+// in the order of the publishes, so as long as it does, what it has not come to yet waits
+// its turn. Published again, it would be one more to wait for. What the lane has passed
+// over is lost.
+func (f *flights) onItsWay(s *flight, now time.Time) bool {
+	l := &f.lanes[s.lane]
+	return s.serial > l.newest && now.Sub(l.heard) < ackTimeout
 }
 
 func (f *flights) land(s *flight) {

@@ -78,6 +78,8 @@ func (u *Uplink) advance(now time.Time) {
 		case s.state == free || now.Before(s.due) && now.Before(u.deadline(s)):
 		case !now.Before(u.deadline(s)):
 			u.settle(i, 0, ErrStalled, outStalled)
+		case s.state == flying && f.onItsWay(s, now):
+			s.due = f.lanes[s.lane].heard.Add(ackTimeout)
 		case s.state == flying:
 			u.m.retries[retryTimeout].Inc()
 			f.wait(i, now)
@@ -141,7 +143,9 @@ func (u *Uplink) answered(m *nats.Msg) {
 	}
 	switch seq, cause := answer(m, u.names[u.flights.slots[i].lane]); {
 	case cause == stored:
-		u.m.latency.Observe(time.Since(u.flights.slots[i].since).Seconds())
+		now := time.Now()
+		u.m.latency.Observe(now.Sub(u.flights.slots[i].since).Seconds())
+		u.flights.heard(i, now)
 		u.settle(i, stream.Incarnation(seq), nil, outStored)
 	case u.flights.slots[i].state == flying: // else it waits already
 		u.m.retries[cause].Inc()

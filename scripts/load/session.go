@@ -57,7 +57,7 @@ func (s *session) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.crew, err = crew.Start(exe, s.plans()); err != nil {
+	if s.crew, err = crew.Start([]string{exe}, s.plans()); err != nil {
 		return err
 	}
 	s.stage = stage.Stage{Crew: s.crew, Conns: s.cfg.n, Processes: s.cfg.processes, Tick: tick}
