@@ -201,7 +201,7 @@ func (e *Edge) start(ctx, life context.Context, stops *process.Stack) (*rooms, e
 	stops.Push("memory", time.Second, func(context.Context) error { stopWatching(); return nil })
 
 	sockets, err := socket.New(socket.Config{Edge: e.cfg.Name, Rules: handshake.Rules{Prefix: e.cfg.PathPrefix, Origins: origins, Proxies: proxies},
-		Attempts: e.cfg.Proxies.AttemptRate,
+		Attempts:  e.cfg.Proxies.AttemptRate,
 		DrainRate: e.cfg.Sockets.DrainRate, ShortOfMemory: watch.Short, LoginsLate: down.Late,
 		Limits: socket.Limits{Frame: e.cfg.Sockets.MaxFrame, Buffered: watch.Share(bufferShare, maxBuffered)},
 		Rates:  socket.Rates{Frames: e.cfg.Sockets.FrameRate, Bytes: e.cfg.Sockets.ByteRate},
