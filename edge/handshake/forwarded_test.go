@@ -90,7 +90,7 @@ func TestParseProxies(t *testing.T) {
 	if p.None() || !proxies(t).None() || !proxies(t, "").None() || proxies(t).Trust(netip.MustParseAddr("10.0.0.1")) {
 		t.Error("an empty list trusts somebody")
 	}
-	for _, bad := range []string{"0.0.0.0/0", "::/0", "10.0.0.0/33", "proxy", "10.0.0", "fe80::1%eth0", "*", "10.0.0.1:80"} {
+	for _, bad := range []string{"0.0.0.0/0", "::/0", "10.0.0.0/33", "proxy", "10.0.0", "::ffff:10.0.0.0/104", "fe80::1%eth0", "*", "10.0.0.1:80"} {
 		if _, err := handshake.ParseProxies([]string{bad}); err == nil || !strings.Contains(err.Error(), bad) {
 			t.Errorf("%s: %v", bad, err)
 		}

@@ -25,7 +25,7 @@ func ParseProxies(list []string) (Proxies, error) {
 		}
 		network, err := parseNetwork(s)
 		if err != nil {
-			return Proxies{}, fmt.Errorf("%q is %w", entry, errNetwork)
+			return Proxies{}, fmt.Errorf("%q is %w", entry, err)
 		}
 		if network.Bits() == 0 {
 			return Proxies{}, fmt.Errorf("%q would believe everybody", entry)
@@ -39,14 +39,18 @@ var errNetwork = errors.New("no network such as 10.0.0.0/8, nor an address")
 
 func parseNetwork(s string) (netip.Prefix, error) {
 	if strings.Contains(s, "/") {
-		return netip.ParsePrefix(s)
+		network, err := netip.ParsePrefix(s)
+		if err != nil || network.Addr().Is4In6() { // it would contain no address
+			return netip.Prefix{}, errNetwork
+		}
+		return network, nil
 	}
 	addr, err := netip.ParseAddr(s)
 	if err != nil || addr.Zone() != "" {
 		return netip.Prefix{}, errNetwork
 	}
 	addr = addr.Unmap()
-	return addr.Prefix(addr.BitLen())
+	return netip.PrefixFrom(addr, addr.BitLen()), nil
 }
 
 // None reports whether nobody is believed.

@@ -15,7 +15,7 @@ import (
 // read. So a client behind a balancer that does not read HTTP cannot lie about itself.
 //
 // Nothing of it is done when no proxy is trusted. What was told is kept in the connection's
-// work while it arrives, for its Connected event, and not for its life: that would be 24
+// work while it arrives, for its Connected event, and not for its life: that would be 32
 // bytes for something that nobody asks for again. A Connected that is published again after
 // NATS has lost everything has no address then.
 
@@ -55,7 +55,7 @@ func (c *Conn) readHeader(b []byte) []byte {
 
 // told notes who the client is, if it is not the peer.
 func (c *Conn) told(client netip.AddrPort) {
-	c.busy().client = client
+	c.busy().client = &client
 	c.set(fForwarded)
 }
 
@@ -68,7 +68,7 @@ func (c *Conn) identify(request []byte) (client netip.AddrPort, scheme handshake
 	}
 	peer := c.k.loop.PeerAddr(c.key)
 	if c.has(fForwarded) {
-		peer = c.w.client
+		peer = *c.w.client
 	} else if c.has(fProxied) { // the proxy's own connection, or it does not know whose
 		return peer, handshake.SchemeUnknown
 	}
@@ -92,8 +92,8 @@ func (k *keeper) mayTry(client netip.AddrPort) bool {
 // clientAddr returns the client's address, with its port if that is known; "" when it is
 // forgotten.
 func (c *Conn) clientAddr() string {
-	if c.w != nil && c.w.client.IsValid() {
-		return format(c.w.client)
+	if c.w != nil && c.w.client != nil {
+		return format(*c.w.client)
 	}
 	if peer := c.k.loop.PeerAddr(c.key); peer.IsValid() && !c.has(fForwarded) {
 		return format(peer)
