@@ -15,13 +15,13 @@ TESTFLAGS ?= -count=1
 PARALLEL := 2
 # make race leaves out k8s/test, which has one goroutine, and of scripts what gives the race
 # detector nothing to see:
-#   attacks, million, chaos/fleet   what they start is built as it is shipped
+#   attacks, million, chaos/fleet, balancers   what they start is built as it is shipped
 #   bench                           so is that, or somebody else's; its generator has tests
 #   chaos/model, mutant, killtable  they run spin and go build; so does doors, with go list
 #   conformance                     one connection at a time: edge/socket has many
 #   chaos/check, token              no goroutine
 # A new package is under the detector until it is named here.
-NO_RACE := '/scripts/(attacks|million|bench|chaos/(fleet|model|mutant|killtable|check)|conformance|conformance/(autobahn|differential)|doors|token)$$'
+NO_RACE := '/scripts/(attacks|balancers|million|bench|chaos/(fleet|model|mutant|killtable|check)|conformance|conformance/(autobahn|differential)|doors|token)$$'
 # scripts/bench and k8s/test stand outside of the workspace: what they need would lift our versions.
 each = for m in $(or $(2),$(MODULES)); do echo "== $@: $$m"; \
 	(cd $$m && case $$m in scripts/bench|k8s/test) export GOWORK=off;; esac && $(1)) || exit 1; done

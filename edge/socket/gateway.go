@@ -79,11 +79,7 @@ func (g *gateway) publish(c *Conn, t envelope.Type, data []byte) {
 func (g *gateway) announce(c *Conn) {
 	c.set(fAnnounced)
 	c.drop(fReannounce)
-	hello := envelope.Hello{DeviceID: c.sess.device}
-	if addr := c.k.loop.PeerAddr(c.key); addr.IsValid() {
-		hello.Addr = addr.String()
-	}
-	data, err := json.Marshal(hello)
+	data, err := json.Marshal(envelope.Hello{DeviceID: c.sess.device, Addr: c.clientAddr()})
 	if err != nil { // two strings always marshal
 		data = nil
 	}

@@ -16,6 +16,7 @@ const (
 	nAccepted count = iota
 	nAcceptFailures
 	nOpened
+	nInClear
 	nHandshakesLost
 	nLogins
 	nHeartbeats
@@ -37,6 +38,7 @@ var sums = [countKinds]struct{ name, help string }{
 	nAccepted:       {"accepted_total", "TCP connections accepted."},
 	nAcceptFailures: {"accept_failures_total", "Pauses in accepting for lack of descriptors or memory."},
 	nOpened:         {"handshakes_total", "Handshakes that became a WebSocket."},
+	nInClear:        {"handshakes_in_clear_total", "Handshakes whose client talks to its proxy without TLS, as X-Forwarded-Proto tells."},
 	nHandshakesLost: {"handshakes_lost_total", "Connections that went before their request was complete."},
 	nLogins:         {"logins_total", "Connections that logged in and were attached."},
 	nHeartbeats:     {"heartbeats_total", "Heartbeats of the client protocol that were answered."},

@@ -95,6 +95,8 @@ var doors = []struct {
 	{"edge/feed", []string{root + "edge/downlink", root + "edge/uplink", root + "edge/socket", root + "edge/users", gobwas}, "it knows subscriptions, and nothing of what they are for"},
 	{"edge/users", []string{nats, gobwas}, "a table"},
 	{"edge/handshake", []string{nats}, "a parser"},
+	{"edge/proxyproto", []string{nats, gobwas, root + "shared"}, "a parser"},
+	{"edge/attempts", []string{nats, gobwas, root + "shared", root + "edge/socket"}, "it knows addresses and times alone"},
 	{"edge/memory", []string{nats, gobwas, root + "shared", root + "edge/socket"}, "it knows the runtime alone"},
 	{"edge/auth", []string{nats, gobwas}, "it knows tokens alone"},
 	{"worker/messaging", []string{nats, mongo}, "the business knows neither the carrier nor the store"},

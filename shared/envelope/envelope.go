@@ -59,7 +59,7 @@ const (
 // Hello is the payload of a Connected event.
 type Hello struct {
 	DeviceID string `json:"deviceId,omitempty"` // as the client named it, ≤ 128 bytes
-	Addr     string `json:"addr,omitempty"`     // the peer's address as the edge saw it
+	Addr     string `json:"addr,omitempty"`     // the client's address, as the edge or a proxy that it trusts saw it
 }
 
 // Event is one uplink message.
