@@ -25,7 +25,7 @@ func start(t *testing.T, checks ...admin.Check) (get func(path string) (int, str
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := admin.New(admin.Options{Gatherer: admin.NewRegistry(), Checks: checks, Log: slog.New(slog.DiscardHandler)})
+	s := admin.New(admin.Options{Registry: admin.NewRegistry(), Checks: checks, Log: slog.New(slog.DiscardHandler)})
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
@@ -111,7 +111,7 @@ func TestStopCuts(t *testing.T) {
 		t.Fatal(err)
 	}
 	entered, release := make(chan struct{}), make(chan struct{})
-	s := admin.New(admin.Options{Gatherer: admin.NewRegistry(), Log: slog.New(slog.DiscardHandler), Checks: []admin.Check{{
+	s := admin.New(admin.Options{Registry: admin.NewRegistry(), Log: slog.New(slog.DiscardHandler), Checks: []admin.Check{{
 		Name: "hangs", Ready: func() error { close(entered); <-release; return nil },
 	}}})
 	served, asked := make(chan error, 1), make(chan error, 1)
