@@ -77,8 +77,8 @@ func newMetricScenario(t *testing.T) (*system, []step) {
 		{"one worker is looked at", func() { p.gone, p.s.workers = p.s.workers[1], p.s.workers[:1] }, nil},
 		{"the other worker goes", func() { p.gone.terminate() }, []string{w + "lanes_owned"}},
 		{"an edge is busy", p.login, []string{e + "memory_used_bytes"}},
-		{"keys are fetched by a new edge", func() { p.s.edges[1].kill(); p.s.edges[1].start(); p.s.edges[1].awaitReady() },
-			[]string{e + "auth_jwks_fetched_timestamp_seconds", e + "auth_jwks_fetches_total{result=ok}"}},
+		{"a token has an unknown key", p.unknownKey, []string{e + "auth_refused_total{reason=unknown_key}", e + "auth_jwks_fetches_total{result=ok}",
+			e + "auth_jwks_fetched_timestamp_seconds"}},
 	}
 }
 
@@ -145,6 +145,14 @@ func (p *play) badToken() {
 	if code := c.closeCode(); code != protocol.CloseTokenRefused {
 		p.t.Errorf("closed with %d", code)
 	}
+}
+
+// unknownKey shows a token that is signed by a key which the JWKS may have by now.
+func (p *play) unknownKey() {
+	part := func(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
+	c, _ := dialRaw(p.t, p.s.url(0), nil)
+	c.text(loginText(part(`{"alg":"EdDSA","kid":"k2"}`) + "." + part(`{"sub":"alice","exp":4102444800}`) + "." + part(strings.Repeat("x", ed25519.SignatureSize))))
+	c.closeCode()
 }
 
 func (p *play) nonsense() {

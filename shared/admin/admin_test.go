@@ -138,3 +138,22 @@ func TestStopCuts(t *testing.T) {
 		t.Errorf("serve: %v", err)
 	}
 }
+
+// What /readyz tells, Prometheus is told as well, check by check.
+func TestReadyMetric(t *testing.T) {
+	var away atomic.Bool
+	get := start(t, admin.Check{Name: "nats", Ready: func() error {
+		if away.Load() {
+			return errors.New("not connected")
+		}
+		return nil
+	}}, admin.Check{Name: "store", Ready: func() error { return nil }})
+	for _, gone := range []bool{false, true, false} {
+		away.Store(gone)
+		_, page := get("/metrics")
+		want := map[bool]string{false: "\nwirepost_ready{check=\"nats\"} 1\n", true: "\nwirepost_ready{check=\"nats\"} 0\n"}[gone]
+		if !strings.Contains(page, want) || !strings.Contains(page, "\nwirepost_ready{check=\"store\"} 1\n") {
+			t.Errorf("while NATS is away: %v, the page lacks %q", gone, want)
+		}
+	}
+}
