@@ -8,7 +8,7 @@ import (
 
 // traceParent returns the member "traceparent" of a frame when it is the first or the last
 // one of the message object and valid, else "". Only the two ends of the frame are looked
-// at, so that all others cost nothing; nothing is kept of a connection. The string does not
+// at, so that all others cost next to nothing, and nothing is kept of a connection. The string does not
 // lie in b.
 func traceParent(b []byte) string {
 	value := leadingTrace(b)

@@ -38,7 +38,6 @@ type play struct {
 	s     *system
 	store *servers.FerretServer
 	c     *raw // alice at the first edge
-	gone  *process
 }
 
 // newMetricScenario boots a system, and returns what is to happen to it.
@@ -74,8 +73,6 @@ func newMetricScenario(t *testing.T) (*system, []step) {
 		{"NATS is back, empty", p.natsComes, []string{e + "nats_reconnects_total", w + "nats_reconnects_total", e + "downlink_disturbances_total{cause=reconnect}",
 			e + "downlink_epochs_total", e + "downlink_resyncs_total", e + "downlink_sweeps_total", e + "downlink_marker_retries_total", w + "streams_made_total",
 			w + "lane_resets_total", w + "lane_take_overs_total"}},
-		{"one worker is looked at", func() { p.gone, p.s.workers = p.s.workers[1], p.s.workers[:1] }, nil},
-		{"the other worker goes", func() { p.gone.terminate() }, []string{w + "lanes_owned"}},
 		{"an edge is busy", p.login, []string{e + "memory_used_bytes"}},
 		{"a token has an unknown key", p.unknownKey, []string{e + "auth_refused_total{reason=unknown_key}", e + "auth_jwks_fetches_total{result=ok}",
 			e + "auth_jwks_fetched_timestamp_seconds"}},

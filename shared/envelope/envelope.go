@@ -76,6 +76,9 @@ type Event struct {
 	Data  []byte // the payload
 }
 
+// ID is unique within the event's source: <conn>-<n>.
+func (e *Event) ID() string { return e.Conn + "-" + strconv.FormatUint(e.N, 10) }
+
 // ErrMalformed is returned when a header that must be there is missing or unreadable.
 var ErrMalformed = errors.New("malformed event headers")
 
@@ -91,7 +94,7 @@ func (e Event) Header() map[string][]string {
 		h[name] = values[len(values)-1 : len(values) : len(values)]
 	}
 	add(hVersion, "1.0")
-	add(hID, e.Conn+"-"+strconv.FormatUint(e.N, 10))
+	add(hID, e.ID())
 	add(hType, string(e.Type))
 	add(hSource, "/edges/"+e.Edge+"/conns/"+e.Conn)
 	add(hTime, e.Time.UTC().Format(timeLayout))

@@ -3,7 +3,6 @@ package tracing
 import (
 	"context"
 	"slices"
-	"strconv"
 
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
@@ -57,7 +56,7 @@ func (b business) begin(ctx context.Context, ev *envelope.Event) trace.Span {
 	span := b.t.start(ctx, ev.Trace, "process "+name, trace.SpanKindConsumer, systemNATS,
 		semconv.MessagingOperationTypeProcess, semconv.MessagingOperationName("process"),
 		semconv.MessagingDestinationName(name), semconv.MessagingConsumerGroupName(stream.Consumer),
-		semconv.MessagingMessageID(ev.Conn+"-"+strconv.FormatUint(ev.N, 10)), semconv.MessagingMessageBodySize(len(ev.Data)))
+		semconv.MessagingMessageID(ev.ID()), semconv.MessagingMessageBodySize(len(ev.Data)))
 	if !span.IsRecording() {
 		return nil
 	}

@@ -69,13 +69,14 @@ func TestKeeperShowsWhatIsMissing(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	reg := prometheus.NewRegistry()
+	const made, complete = "wirepost_worker_streams_made_total", "wirepost_worker_streams_complete"
 	value := func(name string) float64 {
 		families, err := reg.Gather()
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, f := range families {
-			if f.GetName() == "wirepost_worker_streams_"+name {
+			if f.GetName() == name {
 				return f.GetMetric()[0].GetGauge().GetValue() + f.GetMetric()[0].GetCounter().GetValue()
 			}
 		}
@@ -87,8 +88,8 @@ func TestKeeperShowsWhatIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := float64(2 + 1 + 2*small.Lanes + small.Shards) // buckets, dead, lanes with a consumer each, shards
-	if made, complete := value("made_total"), value("complete"); made != all || complete != 1 {
-		t.Errorf("%v were made, complete is %v; want %v and 1", made, complete, all)
+	if m, c := value(made), value(complete); m != all || c != 1 {
+		t.Errorf("%v were made, complete is %v; want %v and 1", m, c, all)
 	}
 	if err := streams.NewKeeper(js, small, slog.New(slog.DiscardHandler), prometheus.NewRegistry()).Ensure(ctx); err != nil {
 		t.Fatal(err)
@@ -105,13 +106,13 @@ func TestKeeperShowsWhatIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.Missing("a lane, and another stream has its subject")
-	within(t, 10*time.Second, "it is shown", func() bool { return value("complete") == 0 })
+	within(t, 10*time.Second, "it is shown", func() bool { return value(complete) == 0 })
 	if err := js.DeleteStream(ctx, foreign.Name); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 10*time.Second, "all is well again", func() bool { return value("complete") == 1 })
-	if made := value("made_total"); made != all+2 {
-		t.Errorf("%v were made, want %v: a lane and its consumer more", made, all+2)
+	within(t, 10*time.Second, "all is well again", func() bool { return value(complete) == 1 })
+	if m := value(made); m != all+2 {
+		t.Errorf("%v were made, want %v: a lane and its consumer more", m, all+2)
 	}
 }
 
