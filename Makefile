@@ -153,6 +153,10 @@ attacks: build ## what users feel while an edge is attacked in 14 ways, against 
 nats-setup: ## make the keys and certificates of the NATS servers and their users (DIR=secrets; docs/security.md)
 	@go run -buildvcs=false ./scripts/natssetup -dir $(or $(DIR),secrets) $(or $(ARGS),init)
 
+.PHONY: monitoring
+monitoring: ## write the dashboard and the PrometheusRule of k8s/monitoring anew
+	@go run -buildvcs=false ./scripts/monitoring/make
+
 .PHONY: clean
 clean: ## remove bin; .cache and .data stay
 	rm -rf bin

@@ -97,7 +97,7 @@ func (e *Edge) Abort() { e.once.Do(func() { close(e.aborted) }) }
 func (e *Edge) Run(ctx context.Context) error {
 	log := e.deps.Log
 	stops := process.Stack{Log: log}
-	adm := admin.New(admin.Options{Gatherer: e.deps.Registry, Checks: e.checks(), Log: log})
+	adm := admin.New(admin.Options{Registry: e.deps.Registry, Checks: e.checks(), Log: log})
 	failed := make(chan error, 2) // written by the two servers, read here
 	go func() { failed <- adm.Serve(e.deps.AdminListener) }()
 	stops.Push("admin port", adminStop, adm.Stop)
@@ -223,7 +223,11 @@ func (e *Edge) nats(name string) natsconn.Options {
 func (e *Edge) dialUplink(ctx context.Context, name string, onReconnect func()) (*nats.Conn, error) {
 	o := e.nats(name)
 	o.OnReconnect = onReconnect
-	return natsconn.Connect(ctx, o)
+	nc, err := natsconn.Connect(ctx, o)
+	if err == nil {
+		natsconn.Register(e.deps.Registry, "wirepost_edge", nc)
+	}
+	return nc, err
 }
 
 func (e *Edge) dialDownlink(ctx context.Context, name string, wrap func(net.Conn) net.Conn) (*nats.Conn, error) {

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/wirepost/wirepost/edge/feed"
 	"github.com/wirepost/wirepost/edge/users"
+	"github.com/wirepost/wirepost/shared/envelope"
 	"github.com/wirepost/wirepost/shared/stream"
 	"github.com/wirepost/wirepost/shared/subject"
 	"github.com/wirepost/wirepost/shared/userid"
@@ -267,5 +269,38 @@ func TestBurstFitsTheSocket(t *testing.T) {
 	most := MaxReplayBytes + holdBytes + (MaxReplay+holdFrames)*(len(resumeMember)+maxToken+len(`",`)+header)
 	if most > pending {
 		t.Errorf("a burst may have %d bytes, a socket takes %d", most, pending)
+	}
+}
+
+// A frame tells when this edge received what it echoes, also after a wait for its position;
+// what another edge received, and what does not come live, tells nothing.
+func TestEchoes(t *testing.T) {
+	h, sh := testHub()
+	h.d.cfg.Edge = "e1"
+	r := live(sh, "u")
+	echo := func(seq, prev int, value string) *feed.Frame {
+		f := liveFrame(sh, "u", seq, prev)
+		f.Header = append(f.Header[:len(f.Header)-2:len(f.Header)-2], envelope.Echo+": "+value+"\r\n\r\n"...)
+		return f
+	}
+	at := time.UnixMilli(1764000000123)
+	h.frame(echo(2, 1, envelope.EchoOf("e1", at)))
+	h.frame(echo(3, 2, envelope.EchoOf("e2", at)))
+	h.frame(echo(4, 3, "nonsense"))
+	h.frame(liveFrame(sh, "u", 5, 4))
+	h.frame(echo(7, 6, envelope.EchoOf("e1", at))) // waits for what 6 was
+	if got := len(r.frames); got != 4 {
+		t.Fatalf("%d frames before the repair", got)
+	}
+	u := sh.users.Get(userid.MustParse("u"))
+	h.answered(sh, &job{user: u.ID, id: u.X.busy.asked})
+	u.X.pos = 6
+	h.flush(sh, u)
+	var got []int64
+	for _, f := range r.frames {
+		got = append(got, f.Echoes)
+	}
+	if want := []int64{at.UnixMilli(), 0, 0, 0, at.UnixMilli()}; !slices.Equal(got, want) {
+		t.Errorf("frames tell %v, want %v", got, want)
 	}
 }

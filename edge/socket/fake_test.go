@@ -181,7 +181,7 @@ func (r *rig) run(s *socket.Server) {
 	})
 }
 
-// metric returns the value of a counter or gauge, summed over its labels that match.
+// metric returns the value of a counter or gauge, or the count of a histogram, summed over its labels that match.
 func (r *rig) metric(name string, labels ...string) float64 {
 	r.t.Helper()
 	families, err := r.reg.Gather()
@@ -204,7 +204,7 @@ func (r *rig) metric(name string, labels ...string) float64 {
 					continue next
 				}
 			}
-			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 		}
 	}
 	return sum

@@ -65,13 +65,15 @@ func (g *gateway) relay(c *Conn, data []byte) {
 
 func (g *gateway) publish(c *Conn, t envelope.Type, data []byte) {
 	c.set(fInFlight)
+	trace := ""
 	if t == envelope.Frame {
 		c.set(fFrame)
+		trace = traceParent(data)
 	}
 	c.sess.events++
 	g.srv.deps.Uplink.Publish(c, envelope.Event{
 		User: c.user, Type: t, Edge: g.srv.cfg.Edge, Conn: c.connID(), N: uint64(c.sess.events),
-		Time: time.Now(), Reason: ends[c.end].reason, Data: data, After: c.sess.lane,
+		Time: time.Now(), Reason: ends[c.end].reason, Data: data, After: c.sess.lane, Trace: trace,
 	})
 }
 
@@ -183,6 +185,9 @@ func (g *gateway) posted(c *Conn, m *message) {
 		}
 		c.k.add(nDelivered, 1)
 		c.send(ws.OpText, m.data)
+		if m.echoes != 0 {
+			g.srv.metrics.echoed(m.echoes, time.Now())
+		}
 	case mMoved:
 		if m.at != c.sess.at {
 			c.sess.at = m.at

@@ -41,6 +41,7 @@ func (u *Uplink) run() {
 				ticker.Reset(tick)
 			} else {
 				ticker.Stop()
+				u.m.oldest.Set(0)
 			}
 		}
 	}
@@ -72,8 +73,12 @@ func (u *Uplink) take() {
 // advance does what is due: gives up, takes timeouts for failures, ends waits.
 func (u *Uplink) advance(now time.Time) {
 	f := &u.flights
+	oldest := now
 	for i := range f.slots {
 		s := &f.slots[i]
+		if s.state != free && s.since.Before(oldest) {
+			oldest = s.since
+		}
 		switch {
 		case s.state == free || now.Before(s.due) && now.Before(u.deadline(s)):
 		case !now.Before(u.deadline(s)):
@@ -88,6 +93,7 @@ func (u *Uplink) advance(now time.Time) {
 			f.ready = append(f.ready, i)
 		}
 	}
+	u.m.oldest.Set(now.Sub(oldest).Seconds())
 }
 
 // deadline is when the event is given up. Nobody waits for one without a sender.

@@ -91,7 +91,7 @@ func (t *tenure) stop() { t.quitOnce.Do(func() { close(t.quit) }) }
 
 // run returns when the lane was released, or the group aborted.
 func (t *tenure) run() {
-	defer t.m.lag.Set(0)
+	defer t.unmeasured()
 	defer t.feed.close()
 	if err := t.feed.open(); err != nil {
 		t.log.Error("inbox of a lane", "error", err) // the connection is closed for good
@@ -235,10 +235,28 @@ func (t *tenure) check() {
 
 func (t *tenure) measure() {
 	if t.reset == "" {
-		t.m.lag.Set(0)
+		t.unmeasured()
 		return
 	}
 	t.m.lag.Set(float64(t.at.pending) + float64(len(t.held)+len(t.atWork)))
+	t.m.oldest.Set(t.age().Seconds())
+}
+
+// unmeasured is what is shown of a lane that is another's.
+func (t *tenure) unmeasured() {
+	t.m.lag.Set(0)
+	t.m.oldest.Set(0)
+}
+
+// age is that of the oldest message which is here, by the edge's clock; 0: there is none,
+// or it does not tell.
+func (t *tenure) age() time.Duration {
+	for _, items := range [...][]item{t.atWork, t.held} {
+		if len(items) > 0 && !items[0].ev.Time.IsZero() {
+			return max(time.Since(items[0].ev.Time), 0)
+		}
+	}
+	return 0
 }
 
 // lookForConsumer finds out why nobody answers: a leader is being elected, or the
