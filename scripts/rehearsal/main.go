@@ -2,14 +2,14 @@
 // edges, three nats-servers, two workers, and a MongoDB replica set of three, with the
 // configurations that are shipped in k8s/. While users talk it does what operators do:
 //
-//		go run ./scripts/rehearsal            everything, some 4 minutes
-//		go run ./scripts/rehearsal -short     one of each kind, a minute
+//	go run ./scripts/rehearsal            everything, some 4 minutes
+//	go run ./scripts/rehearsal -short     one of each kind, a minute
 //
-//	  - it replaces every part, one by one and gently (roll.go): edges drain, workers give
-//	    their lanes back, nats-servers are lame ducks, the primary of the store steps down,
-//	    nginx reads its configuration anew;
-//	  - it lets more come than a worker can do, and starts and stops workers by the rules of
-//	    the autoscaler that is shipped (scale.go, package autoscaler).
+// First it replaces every part, one by one and gently (roll.go): edges drain, workers give
+// their lanes back, nats-servers are lame ducks, the primary of the store steps down, nginx
+// reads its configuration anew; workers and edges come back with twice the lanes. Then it
+// lets more come than a worker can do, and starts and stops workers by the rules of the
+// autoscaler that is shipped (scale.go, package autoscaler).
 //
 // It prints what clients felt of each step, and ends with exit status 1 when a message was
 // lost, doubled or out of order (package check of scripts/chaos judges what each client did

@@ -26,6 +26,10 @@ const (
 	// with them the autoscaler's target, are divided by it.
 	smaller = 8
 	batch   = 256 / smaller
+
+	// fewLanes is with how many lanes a whole rehearsal begins, to be given the default's
+	// number while workers and edges are replaced.
+	fewLanes = stream.DefaultLanes / 2
 )
 
 // rehearsal is what runs.
@@ -46,9 +50,13 @@ func (r *rehearsal) say(format string, args ...any) {
 func (r *rehearsal) play(ctx context.Context) (err error) {
 	sctx, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
+	lanes := fewLanes
+	if r.o.short {
+		lanes = stream.DefaultLanes
+	}
 	r.f, err = fleet.Start(sctx, fleet.Spec{
 		Dir: filepath.Join(r.dir, "fleet"), Bin: r.o.bin, Edges: 2, Workers: 2, NATS: 3,
-		Store: fleet.Store{Kind: fleet.Mongo, Members: 3}, Shipped: r.k8s, WorkerEnv: []string{fmt.Sprintf("BATCH=%d", batch)},
+		Store: fleet.Store{Kind: fleet.Mongo, Members: 3}, Shipped: r.k8s, Lanes: lanes, WorkerEnv: []string{fmt.Sprintf("BATCH=%d", batch)},
 	})
 	if err != nil {
 		return err
@@ -58,7 +66,7 @@ func (r *rehearsal) play(ctx context.Context) (err error) {
 		r.f.RemoveData()
 	}()
 	r.say("production runs: nginx, 2 edges, 3 nats-servers with TLS and accounts, 2 workers, 3 mongods; %d lanes, %d shards, batches of %d",
-		stream.DefaultLanes, stream.DefaultShards, batch)
+		lanes, stream.DefaultShards, batch)
 	for _, part := range []func(context.Context) error{r.roll, r.scale} {
 		if perr := part(ctx); perr != nil && !errors.Is(perr, errBroken) {
 			return perr

@@ -8,6 +8,7 @@ import (
 
 	"github.com/wirepost/wirepost/scripts/chaos/fleet"
 	"github.com/wirepost/wirepost/scripts/chaos/trial"
+	"github.com/wirepost/wirepost/shared/stream"
 )
 
 const (
@@ -31,6 +32,10 @@ func (r *rehearsal) roll(ctx context.Context) error {
 	}
 	defer p.Close()
 	r.say("%d devices talk, %d messages a second", devices, rollRate)
+	if !r.o.short { // first workers start anew, which make the streams of the lanes, then edges, which use them
+		r.f.SetLanes(stream.DefaultLanes)
+		r.say("workers and edges have %d lanes from their next start on", stream.DefaultLanes)
+	}
 	if err := trial.Pause(ctx, calm); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -63,6 +64,17 @@ func (f *Fleet) ReloadNginx() error {
 	}
 	l.signal(syscall.SIGHUP)
 	return nil
+}
+
+// SetLanes gives every edge and every worker another number of lanes, from its next start
+// on. Nothing else may be done with the fleet meanwhile.
+func (f *Fleet) SetLanes(n int) {
+	f.spec.Lanes = n
+	for _, p := range append(f.Edges(), f.everyWorker()...) {
+		p.mu.Lock()
+		p.command.env = append(p.command.env, "LANES="+strconv.Itoa(n)) // the last one counts
+		p.mu.Unlock()
+	}
 }
 
 // Nginx is the nginx before the edges, nil when there is none.
