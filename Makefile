@@ -20,8 +20,10 @@ PARALLEL := 2
 #   chaos/model, mutant, killtable  they run spin and go build; so does doors, with go list
 #   conformance                     one connection at a time: edge/socket has many
 #   chaos/check, token              no goroutine
+#   rehearsal                       what it starts is built as it is shipped
+#   itest/compose                   reads configurations
 # A new package is under the detector until it is named here.
-NO_RACE := '/scripts/(attacks|balancers|million|bench|chaos/(fleet|model|mutant|killtable|check)|conformance|conformance/(autobahn|differential)|doors|token)$$'
+NO_RACE := '/scripts/(attacks|balancers|million|bench|rehearsal|itest/compose|chaos/(fleet|model|mutant|killtable|check)|conformance|conformance/(autobahn|differential)|doors|token)$$'
 # scripts/bench and k8s/test stand outside of the workspace: what they need would lift our versions.
 each = for m in $(or $(2),$(MODULES)); do echo "== $@: $$m"; \
 	(cd $$m && case $$m in scripts/bench|k8s/test) export GOWORK=off;; esac && $(1)) || exit 1; done
@@ -143,6 +145,11 @@ million: load-bin ## hold a million connections, deliver to each, kill a tenth o
 .PHONY: rolling
 rolling: load-bin ## replace edges one by one behind nginx, with 15,000 clients: some 3 minutes (N=15000 ARGS="-reload -flag …"; needs nginx)
 	@exec bin/load -mode rolling -n $(or $(N),15000) -messages 1000 $(ARGS)
+
+.PHONY: rehearsal
+rehearsal: have-mongod ## production on one machine, with the shipped configurations: replace everything, scale workers: some 4 minutes (needs nginx; ARGS="-short")
+	@go build -buildvcs=false -o bin/rehearsal ./scripts/rehearsal
+	@exec bin/rehearsal $(ARGS)
 
 .PHONY: attacks
 attacks: build ## what users feel while an edge is attacked in 14 ways, against a control: some 8 minutes (ARGS="-only drip,pings")

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/wirepost/wirepost/scripts/chaos/fleet"
+	"github.com/wirepost/wirepost/scripts/checkout"
 	"github.com/wirepost/wirepost/scripts/load/agent"
 	"github.com/wirepost/wirepost/scripts/load/crew"
 	"github.com/wirepost/wirepost/scripts/load/report"
@@ -76,7 +76,7 @@ func play(ctx context.Context, p plan, out io.Writer) error {
 	m.watch = report.NewRecorder(m.crew, m.sys.Groups, m.out, tally.Deliver, tally.Back, tally.Login, tally.Beat)
 	m.result = report.Result{
 		Mode: "million", Against: fmt.Sprintf("%d edges, 1 worker, 1 nats-server, %s", p.edges, m.sys.StoreKind()),
-		Commit: fleet.Version(), Machine: report.Machine(), Began: time.Now(), Connections: p.n, Processes: p.clients,
+		Commit: checkout.Version(), Machine: report.Machine(), Began: time.Now(), Connections: p.n, Processes: p.clients,
 	}
 	watching, stop := context.WithCancel(ctx)
 	var lines sync.WaitGroup

@@ -17,10 +17,11 @@ import (
 
 func main() {
 	os.Exit(process.Program[edge.Config]{
-		Name: "wirepost-edge",
-		Load: func() (edge.Config, error) { return edge.LoadConfig(nil) },
-		Log:  func(c edge.Config) process.LogOptions { return c.Log.Options() },
-		Run:  run,
+		Name:  "wirepost-edge",
+		Load:  func() (edge.Config, error) { return edge.LoadConfig(nil) },
+		Log:   func(c edge.Config) process.LogOptions { return c.Log.Options() },
+		Admin: func(c edge.Config) string { return c.AdminListen },
+		Run:   run,
 	}.Main())
 }
 
