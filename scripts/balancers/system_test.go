@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/wirepost/wirepost/scripts/chaos/fleet"
+	"github.com/wirepost/wirepost/scripts/checkout"
 	"github.com/wirepost/wirepost/scripts/devkeys"
 	"github.com/wirepost/wirepost/scripts/ports"
 	"github.com/wirepost/wirepost/scripts/servers"
@@ -63,7 +64,7 @@ type system struct {
 func begin(dir string) (*system, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // with cold caches
 	defer cancel()
-	root, err := fleet.Repository()
+	root, err := checkout.Root()
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/wirepost/wirepost/scripts/checkout"
 	"github.com/wirepost/wirepost/scripts/monitoring"
 )
 
@@ -217,7 +218,7 @@ func lint(t *testing.T, s *system) {
 
 // TestStillExists: each test that is said to move a metric is there.
 func TestStillExists(t *testing.T) {
-	root, err := monitoring.Root()
+	root, err := checkout.Root()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/wirepost/wirepost/scripts/chaos/fleet"
+	"github.com/wirepost/wirepost/scripts/checkout"
 )
 
 // Metric is a row of docs/metrics.md.
@@ -51,12 +51,9 @@ func Documented() (map[string]Metric, error) {
 	return all, nil
 }
 
-// Root returns the root of the repository.
-func Root() (string, error) { return fleet.Repository() }
-
 // Read returns a file of the repository.
 func Read(name string) (string, error) {
-	root, err := Root()
+	root, err := checkout.Root()
 	if err != nil {
 		return "", err
 	}

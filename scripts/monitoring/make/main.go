@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/wirepost/wirepost/scripts/checkout"
 	"github.com/wirepost/wirepost/scripts/monitoring"
 )
 
@@ -19,7 +20,7 @@ func main() {
 }
 
 func run() error {
-	root, err := monitoring.Root()
+	root, err := checkout.Root()
 	if err != nil {
 		return err
 	}
