@@ -88,6 +88,19 @@ func TestBoundedAndFailsOpen(t *testing.T) {
 	}
 }
 
+// Nor does who takes the row of somebody that owes inherit what that one owes.
+func TestNobodyInherits(t *testing.T) {
+	tab, now := attempts.New(5), time.Now()
+	for i := range uint32(100_000) {
+		addr := netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, i+1)))
+		for n := range 50 {
+			if ok := tab.Allow(addr, now); !ok {
+				t.Fatalf("address %d is refused at try %d", i, n)
+			}
+		}
+	}
+}
+
 func TestManyGoroutines(t *testing.T) {
 	tab, now := attempts.New(10), time.Now()
 	var ok atomic.Int64

@@ -167,16 +167,19 @@ func TestProxyProtocol(t *testing.T) {
 			if c.line == "" {
 				all = c.header + rawRequest()
 			}
-			// In one piece, and cut where it may matter. Behind it comes a frame already.
+			// Cut into three where it may matter. Behind it comes a frame already.
 			all += string(frame(ws.OpText, true, plainHeartbeat))
-			for _, cut := range []int{0, 1, 12, 16, len(c.header) - 1, len(c.header), len(c.header) + 1, len(c.header) + 60, len(all) - 5, len(all) - 1} {
+			n := len(c.header)
+			for _, cut := range [][2]int{{0, 0}, {0, 1}, {1, 12}, {12, 16}, {13, n - 1}, {n - 1, n}, {n, n + 1}, {n - 1, n + 60}, {0, n + 60}, {n + 1, n + 60}, {16, len(all) - 5}, {len(all) - 5, len(all) - 1}} {
 				p := r.connectTo(r.via)
 				before := r.metric("bytes_in_total")
-				p.raw([]byte(all[:cut]))
-				eventually(t, "the first piece is read", func() bool { return r.metric("bytes_in_total") == before+float64(cut) })
-				p.raw([]byte(all[cut:]))
+				for _, piece := range []string{all[:cut[0]], all[cut[0]:cut[1]], all[cut[1]:]} {
+					p.raw([]byte(piece))
+					before += float64(len(piece))
+					eventually(t, "the piece is read", func() bool { return r.metric("bytes_in_total") == before })
+				}
 				if s := p.status(); s != "101" {
-					t.Fatalf("cut at %d: answer %s", cut, s)
+					t.Fatalf("cut at %v: answer %s", cut, s)
 				}
 				p.loginReply()
 				p.expectText(plainHeartbeat)
@@ -185,7 +188,7 @@ func TestProxyProtocol(t *testing.T) {
 					want = p.LocalAddr().String()
 				}
 				if got := r.connected(); got != want {
-					t.Fatalf("cut at %d: the client is %q, want %q", cut, got, want)
+					t.Fatalf("cut at %v: the client is %q, want %q", cut, got, want)
 				}
 				_ = p.Close()
 				if ev := r.up.next(t); ev.Type != envelope.Disconnected {
