@@ -126,11 +126,17 @@ func TestComesBackUnderItsName(t *testing.T) {
 	s := newSystem(t, streams.Layout{Lanes: 2, PinnedTTL: long, LeaseTTL: long})
 	st := newStore()
 	p := s.sender(users(2)...)
-	w := s.start("w", &business{st: st})
+	js := s.connect(s.server.URL())
+	w := s.startOn(js, "w", &business{st: st})
 	p.send(20)
 	st.await(s, p.total())
 	w.Abort()
 	<-w.done
+	// A death takes the connection along. While the server has it, an outstanding request of
+	// the dead one gets the pin that its heir has just ended.
+	before := s.server.Server().NumClients()
+	js.Conn().Close()
+	eventually(s, "the server has noticed", func() bool { return s.server.Server().NumClients() < before })
 	s.start("w", &business{st: st})
 	p.send(20)
 	began := time.Now()
