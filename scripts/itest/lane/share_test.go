@@ -132,11 +132,17 @@ func TestComesBackUnderItsName(t *testing.T) {
 	st.await(s, p.total())
 	w.Abort()
 	<-w.done
-	// A death takes the connection along. While the server has it, an outstanding request of
-	// the dead one gets the pin that its heir has just ended.
-	before := s.server.Server().NumClients()
+	// A death takes the connection along. Until the server has noticed, a request of the dead
+	// one gets the pin that its heir has just ended.
 	js.Conn().Close()
-	eventually(s, "the server has noticed", func() bool { return s.server.Server().NumClients() < before })
+	eventually(s, "nobody waits for the lanes", func() bool {
+		for n := range 2 {
+			if c, err := s.js.Consumer(s.ctx, stream.Up(n), stream.Consumer); err != nil || c.CachedInfo().NumWaiting > 0 {
+				return false
+			}
+		}
+		return true
+	})
 	s.start("w", &business{st: st})
 	p.send(20)
 	began := time.Now()
