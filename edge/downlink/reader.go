@@ -41,18 +41,16 @@ type getRequest struct {
 // reader reads a stream by direct gets, which any replica answers: each method says how
 // it knows that the answer is not from a stale one. Not for concurrent use.
 type reader struct {
-	nc     *nats.Conn
-	m      *metrics
-	inbox  string
-	sub    *nats.Subscription
-	answer chan *nats.Msg
-	n      int
+	publish func(subject, reply string, body []byte) error // nats.Conn's, but in tests
+	m       *metrics
+	inbox   string
+	answer  chan *nats.Msg
+	n       int
 }
 
 func newReader(nc *nats.Conn, m *metrics) (*reader, error) {
-	r := &reader{nc: nc, m: m, inbox: nc.NewInbox() + ".", answer: make(chan *nats.Msg, answerQueue)}
-	var err error
-	r.sub, err = nc.ChanSubscribe(r.inbox+"*", r.answer)
+	r := &reader{publish: nc.PublishRequest, m: m, inbox: nc.NewInbox() + ".", answer: make(chan *nats.Msg, answerQueue)}
+	_, err := nc.ChanSubscribe(r.inbox+"*", r.answer)
 	return r, err
 }
 
@@ -71,7 +69,7 @@ func (r *reader) ask(ctx context.Context, stream string, req getRequest, each fu
 	}
 	r.n++
 	reply := r.inbox + strconv.Itoa(r.n)
-	if err := r.nc.PublishRequest(directGet+stream, reply, body); err != nil {
+	if err := r.publish(directGet+stream, reply, body); err != nil {
 		return end{}, fmt.Errorf("direct get: %w", err)
 	}
 	return r.collect(ctx, reply, each)
