@@ -24,6 +24,7 @@ const (
 	hLast     = "Nats-Last-Sequence"
 	hPending  = "Nats-Num-Pending"
 	hTime     = "Nats-Time-Stamp"
+	hUpTo     = "Nats-UpTo-Sequence" // of the end of an answer to multi_last
 )
 
 // Bounds of what waits for a position: per user, and per hub. What does not fit is read

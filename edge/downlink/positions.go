@@ -147,7 +147,7 @@ func (h *hub) proven(r *round, res *results) {
 		}
 	}
 	if res.unswept {
-		sh.sweep.due = time.Now().Add(resweep)
+		sh.sweep.due = time.Now().Add(max(resweep, lateShare*sh.sweep.took))
 	}
 	if res.age > 0 { // of the oldest frame, when frames are evicted
 		h.retain(sh, res.age)

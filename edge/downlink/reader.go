@@ -41,18 +41,16 @@ type getRequest struct {
 // reader reads a stream by direct gets, which any replica answers: each method says how
 // it knows that the answer is not from a stale one. Not for concurrent use.
 type reader struct {
-	nc     *nats.Conn
-	m      *metrics
-	inbox  string
-	sub    *nats.Subscription
-	answer chan *nats.Msg
-	n      int
+	publish func(subject, reply string, body []byte) error // nats.Conn's, but in tests
+	m       *metrics
+	inbox   string
+	answer  chan *nats.Msg
+	n       int
 }
 
 func newReader(nc *nats.Conn, m *metrics) (*reader, error) {
-	r := &reader{nc: nc, m: m, inbox: nc.NewInbox() + ".", answer: make(chan *nats.Msg, answerQueue)}
-	var err error
-	r.sub, err = nc.ChanSubscribe(r.inbox+"*", r.answer)
+	r := &reader{publish: nc.PublishRequest, m: m, inbox: nc.NewInbox() + ".", answer: make(chan *nats.Msg, answerQueue)}
+	_, err := nc.ChanSubscribe(r.inbox+"*", r.answer)
 	return r, err
 }
 
@@ -60,6 +58,7 @@ func newReader(nc *nats.Conn, m *metrics) (*reader, error) {
 type end struct {
 	status  string // "204": all there is, or as much as was asked for
 	pending uint64 // messages that are left
+	upTo    uint64 // of multi_last: the last message that the replica knew
 }
 
 // ask sends one request and passes each message of the answer on.
@@ -70,7 +69,7 @@ func (r *reader) ask(ctx context.Context, stream string, req getRequest, each fu
 	}
 	r.n++
 	reply := r.inbox + strconv.Itoa(r.n)
-	if err := r.nc.PublishRequest(directGet+stream, reply, body); err != nil {
+	if err := r.publish(directGet+stream, reply, body); err != nil {
 		return end{}, fmt.Errorf("direct get: %w", err)
 	}
 	return r.collect(ctx, reply, each)
@@ -95,7 +94,7 @@ func (r *reader) collect(ctx context.Context, reply string, each func(*nats.Msg)
 				return end{}, errHole
 			}
 			if status != "" {
-				return end{status: status, pending: number(m, hPending)}, nil
+				return end{status: status, pending: number(m, hPending), upTo: number(m, hUpTo)}, nil
 			}
 			last = number(m, hSequence)
 			each(m)
@@ -147,7 +146,11 @@ func (r *reader) lasts(ctx context.Context, stream string, subjects map[string]b
 	req.MultiLast = append(req.MultiLast, marker)
 	last := make(map[string]uint64, len(subjects))
 	err := r.retry(ctx, readPatience, func() error {
-		for {
+		// From the beginning: another replica answers, which may know less than the one
+		// whose answer broke off.
+		clear(last)
+		req.Seq = seq
+		for known := uint64(0); ; {
 			before := req.Seq
 			e, err := r.ask(ctx, stream, req, func(m *nats.Msg) {
 				n := number(m, hSequence)
@@ -157,12 +160,14 @@ func (r *reader) lasts(ctx context.Context, stream string, subjects map[string]b
 			switch {
 			case err != nil:
 				return err
-			case e.status == "204" && e.pending == 0 && last[marker] >= upto:
+			case e.status != "204" || e.upTo < max(upto, known):
+				return fmt.Errorf("%w: it does not know the marker, or less than the one before", errStale)
+			case e.pending == 0 && last[marker] >= upto:
 				return nil
-			case e.status != "204" || e.pending == 0 || req.Seq == before:
-				req.Seq = seq
-				return fmt.Errorf("%w: it does not know the marker", errStale)
+			case e.pending == 0 || req.Seq == before:
+				return fmt.Errorf("%w: it does not have the marker", errStale)
 			}
+			known = e.upTo
 		}
 	})
 	delete(last, marker)
@@ -191,7 +196,7 @@ func (r *reader) behind(ctx context.Context, stream, subj string, from, last, up
 				return errTooMuch
 			case err != nil:
 				return err
-			case reached >= last:
+			case reached >= last || reached > upto:
 				return nil
 			case e.status != "204" || next == before || e.pending == 0:
 				return fmt.Errorf("%w: it ends before the last message", errStale)

@@ -7,12 +7,16 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wirepost/wirepost/shared/envelope"
+	"github.com/wirepost/wirepost/shared/subject"
+	"github.com/wirepost/wirepost/shared/userid"
 )
 
 // quiet is an uplink that publishes nothing.
 func quiet() *Uplink {
 	u := &Uplink{patience: Patience, m: newMetrics(prometheus.NewRegistry()), names: []string{"UP_0", "UP_1"}}
-	u.flights.reply, u.flights.lanes = "inbox.", make([]laneAnswers, 2)
+	u.flights.reply, u.flights.lanes = "inbox.", make([]lane, 2)
 	return u
 }
 
@@ -25,13 +29,22 @@ func (s *stalls) PublishDone(_ uint32, err error) {
 	}
 }
 
+// userOf is a user of one of two lanes.
+func userOf(lane int) userid.ID {
+	for n := 0; ; n++ {
+		if u := userid.MustParse("u" + strconv.Itoa(n)); subject.Lane(u, 2) == lane {
+			return u
+		}
+	}
+}
+
 // flyAt publishes one event of a lane, as publishReady does.
 func (u *Uplink) flyAt(s Sender, lane int, now time.Time) (slot int, answer *nats.Msg) {
 	f := &u.flights
-	f.add(event{sender: s, since: now})
-	slot = f.ready[len(f.ready)-1]
-	f.ready = f.ready[:0]
-	f.slots[slot].lane = lane
+	f.add(event{sender: s, ev: envelope.Event{User: userOf(lane)}, since: now})
+	l := &f.lanes[lane]
+	slot = l.ready[len(l.ready)-1]
+	l.ready = l.ready[:0]
 	f.fly(slot, now)
 	return slot, &nats.Msg{Subject: f.replyOf(slot), Data: []byte(`{"stream":"UP_` + strconv.Itoa(lane) + `", "seq":1}`)}
 }

@@ -89,8 +89,7 @@ func (u *Uplink) advance(now time.Time) {
 			u.m.retries[retryTimeout].Inc()
 			f.wait(i, now)
 		case s.state == waiting:
-			s.state = ready
-			f.ready = append(f.ready, i)
+			f.getReady(i)
 		}
 	}
 	u.m.oldest.Set(now.Sub(oldest).Seconds())
@@ -104,12 +103,21 @@ func (u *Uplink) deadline(s *flight) time.Time {
 	return s.since.Add(u.patience)
 }
 
-// publishReady publishes in the order in which events became ready, up to the window.
+// publishReady publishes each lane's events in the order in which they became ready, up to
+// the lane's part of the window: one that is slow takes nothing from the others.
 func (u *Uplink) publishReady(now time.Time) {
 	f := &u.flights
+	for i := range f.lanes {
+		u.publishLane(&f.lanes[i], now)
+	}
+	u.m.inFlight.Set(float64(len(f.slots) - len(f.free)))
+}
+
+func (u *Uplink) publishLane(l *lane, now time.Time) {
+	f := &u.flights
 	n := 0
-	for ; n < len(f.ready) && f.flying < window; n++ {
-		i := f.ready[n]
+	for ; n < len(l.ready) && l.flying < max(window/len(f.lanes), 1); n++ {
+		i := l.ready[n]
 		if f.slots[i].state != ready { // given up meanwhile; the slot may even be another's
 			continue
 		}
@@ -123,14 +131,12 @@ func (u *Uplink) publishReady(now time.Time) {
 			f.wait(i, now)
 		}
 	}
-	f.ready = f.ready[:copy(f.ready, f.ready[n:])]
-	u.m.inFlight.Set(float64(len(f.slots) - len(f.free)))
+	l.ready = l.ready[:copy(l.ready, l.ready[n:])]
 }
 
 func (u *Uplink) publish(i int) error {
 	s := &u.flights.slots[i]
 	if s.msg.Subject == "" {
-		s.lane = subject.Lane(s.ev.User, len(u.names))
 		s.msg.Subject = subject.Up(s.lane, s.ev.User)
 		s.msg.Header = nats.Header(s.ev.Header())
 		s.msg.Data = s.ev.Data

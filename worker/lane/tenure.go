@@ -50,6 +50,7 @@ type shift struct {
 	ledger  ledger
 	accused [2]uint64 // the suspects, first and last, for whom this worker has raised the count; like the ledger the work goroutine's while busy
 
+	heir     bool   // of the pin of a worker of this name that died, until the lane is ours
 	reset    string // the pin id of the last reset; "" while the lane is not ours
 	unsettle string // why a reset is due; "" for none
 	at       progress
@@ -93,6 +94,9 @@ func (t *tenure) stop() { t.quitOnce.Do(func() { close(t.quit) }) }
 func (t *tenure) run() {
 	defer t.unmeasured()
 	defer t.feed.close()
+	if t.heir {
+		t.inheritPin()
+	}
 	if err := t.feed.open(); err != nil {
 		t.log.Error("inbox of a lane", "error", err) // the connection is closed for good
 		t.pause()
@@ -230,6 +234,9 @@ func (t *tenure) check() {
 			t.pause()
 		}
 	}
+	if t.heir && t.reset == "" && t.feed.pin == "" { // a request that the dead one left has got the pin
+		t.inheritPin()
+	}
 	t.measure()
 }
 
@@ -280,7 +287,7 @@ func (t *tenure) takeOver() {
 	case err == nil:
 		t.m.takeOver(t.unsettle)
 		t.log.Info("lane begun at its ack floor", "why", t.unsettle, "suspects_until", t.ledger.rec.Until)
-		t.reset, t.unsettle, t.at = t.feed.pin, "", progress{want: 1}
+		t.reset, t.unsettle, t.heir, t.at = t.feed.pin, "", false, progress{want: 1}
 		if t.breaks > 0 {
 			t.pause()
 		}

@@ -126,11 +126,23 @@ func TestComesBackUnderItsName(t *testing.T) {
 	s := newSystem(t, streams.Layout{Lanes: 2, PinnedTTL: long, LeaseTTL: long})
 	st := newStore()
 	p := s.sender(users(2)...)
-	w := s.start("w", &business{st: st})
+	js := s.connect(s.server.URL())
+	w := s.startOn(js, "w", &business{st: st})
 	p.send(20)
 	st.await(s, p.total())
 	w.Abort()
 	<-w.done
+	// A death takes the connection along. Until the server has noticed, a request of the dead
+	// one gets the pin that its heir has just ended.
+	js.Conn().Close()
+	eventually(s, "nobody waits for the lanes", func() bool {
+		for n := range 2 {
+			if c, err := s.js.Consumer(s.ctx, stream.Up(n), stream.Consumer); err != nil || c.CachedInfo().NumWaiting > 0 {
+				return false
+			}
+		}
+		return true
+	})
 	s.start("w", &business{st: st})
 	p.send(20)
 	began := time.Now()

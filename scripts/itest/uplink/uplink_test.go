@@ -446,3 +446,73 @@ func BenchmarkPublish(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
+
+// A lane that is slow, but answers, takes no places from the others: their users would hear
+// ErrStalled for its sake.
+func TestSlowLaneHoldsUpNoOther(t *testing.T) {
+	c := servers.NATS(t)
+	nc := c.Conn(t)
+	js, _ := jetstream.New(nc)
+	makeLanes(t, js, 1, 1<<20)
+	const slow = 0
+	if err := js.DeleteStream(t.Context(), stream.Up(slow)); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan *nats.Msg, 1<<16)
+	if _, err := nc.ChanSubscribe(subject.UpLane(slow), asked); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	quit, answers := make(chan struct{}), make(chan struct{})
+	go func() { // fifty a second, in their order
+		defer close(answers)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				_ = (<-asked).Respond(fmt.Appendf(nil, `{"stream":%q, "seq":1}`, stream.Up(slow)))
+			case <-quit:
+				return
+			}
+		}
+	}()
+	u, err := uplink.New(t.Context(), uplink.Config{Lanes: lanes, Dial: dial(c.URL()), Log: slog.New(slog.DiscardHandler), Patience: 6 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 10_000 // more than may be under way in all lanes together
+	slowly, other := make(done, n), make(done, 1)
+	users := func(lane int) func() string {
+		i := 0
+		return func() string {
+			for {
+				i++
+				if name := fmt.Sprint("u", i); subject.Lane(userid.MustParse(name), lanes) == lane {
+					return name
+				}
+			}
+		}
+	}
+	name := users(slow)
+	for range n {
+		u.Publish(slowly, event(name(), 1))
+	}
+	if err := wait(t, slowly); err != nil { // the lane answers
+		t.Fatal(err)
+	}
+	u.Publish(other, event(users(1)(), 1))
+	if err := wait(t, other); err != nil {
+		t.Errorf("an event of another lane: %v", err)
+	}
+	for range len(slowly) {
+		if err := <-slowly; err != nil {
+			t.Fatalf("the event of another lane waited until those of the slow one were given up: %v", err)
+		}
+	}
+	u.Close()
+	close(quit)
+	<-answers
+}
