@@ -165,6 +165,25 @@ func TestLateSweepsArePaced(t *testing.T) {
 	}
 }
 
+// A sweep that could not be read is tried again later where sweeps take long, but no later
+// than the regular one: positions must be proven before what lies behind them is evicted.
+func TestUnreadSweepIsTriedAgain(t *testing.T) {
+	for _, c := range []struct{ took, every, want time.Duration }{
+		{time.Millisecond, time.Minute, resweep},
+		{time.Second, time.Minute, lateShare * time.Second},
+		{time.Minute, time.Minute, time.Minute},
+		{time.Minute, resweep / 2, resweep / 2},
+	} {
+		h, sh := testHub()
+		sh.sweep.took, sh.sweep.every = c.took, c.every
+		began := time.Now()
+		h.proven(&round{}, &results{unswept: true})
+		if d := sh.sweep.due.Sub(began) - c.want; d < 0 || d > time.Minute/2 {
+			t.Errorf("after one of %v, every %v: due in %v, want %v", c.took, c.every, sh.sweep.due.Sub(began), c.want)
+		}
+	}
+}
+
 // A new incarnation is told at a bounded rate; whoever gets a frame before is not given
 // a token with it.
 func TestResyncIsPaced(t *testing.T) {

@@ -8,8 +8,9 @@ import (
 const (
 	resweep = time.Second // after a sweep that could not be read
 	// lateEvery and lateShare, the latter times what the last one took, are at least
-	// between two sweeps for late markers: where the server is slow, they must not make it
-	// slower.
+	// between two sweeps for late markers, and lateShare before one that could not be read is
+	// tried again: where the server is slow, they must not make it slower. Neither puts off
+	// the regular sweep.
 	lateEvery = 5 * time.Second
 	lateShare = 20
 )
@@ -147,7 +148,7 @@ func (h *hub) proven(r *round, res *results) {
 		}
 	}
 	if res.unswept {
-		sh.sweep.due = time.Now().Add(max(resweep, lateShare*sh.sweep.took))
+		sh.sweep.due = time.Now().Add(min(max(resweep, lateShare*sh.sweep.took), sh.sweep.every))
 	}
 	if res.age > 0 { // of the oldest frame, when frames are evicted
 		h.retain(sh, res.age)

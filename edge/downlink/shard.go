@@ -66,23 +66,6 @@ type walk struct {
 
 func (w *walk) under() bool { return w.at > 0 || w.again }
 
-// sweep proves the positions of all users.
-type sweep struct {
-	walk
-	due   time.Time
-	every time.Duration
-	began time.Time     // zero: none is under way
-	took  time.Duration // the last one
-	late  time.Time     // when a late marker began one
-}
-
-// rest notes that a sweep is over, if it is.
-func (s *sweep) rest(now time.Time) {
-	if !s.under() && !s.began.IsZero() {
-		s.took, s.began = now.Sub(s.began), time.Time{}
-	}
-}
-
 func (w *walk) start(n int) {
 	if w.at > 0 {
 		w.again = true
@@ -101,6 +84,23 @@ func (w *walk) next(t *table) *user {
 	}
 	w.at--
 	return t.At(w.at)
+}
+
+// sweep proves the positions of all users.
+type sweep struct {
+	walk
+	due   time.Time
+	every time.Duration
+	began time.Time     // zero: none is under way
+	took  time.Duration // the last one
+	late  time.Time     // when a late marker began one
+}
+
+// rest notes that a sweep is over, if it is.
+func (s *sweep) rest(now time.Time) {
+	if !s.under() && !s.began.IsZero() {
+		s.took, s.began = now.Sub(s.began), time.Time{}
+	}
 }
 
 func newShard(h *hub, n int) *shard {

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/wirepost/wirepost/scripts/checkout"
 	"github.com/wirepost/wirepost/scripts/load/agent"
@@ -28,11 +30,26 @@ const (
 	settle = 10 * time.Second
 )
 
-// behind makes edges and clients run when nats-server, the store and the worker do not,
-// which would have machines of their own. The scheduler shares the cores among threads: with
-// a hundred processes that want to run, nats-server has two of some 200, and 4 % of the
-// time; 200 threads of nice 10 still leave it 17 %.
-var behind = []string{"chrt", "--idle", "0"}
+// aside returns what stands before the command of edges and clients: they are kept on the
+// first half of the processors, so that the other half is for nats-server, the store and the
+// worker, which would have machines of their own. The scheduler shares processors among
+// threads: with a hundred processes that want to run, nats-server has two of some 200, and
+// 4 % of the time. A priority does not do: of nice 10 they leave it 17 %, and those of the
+// idle policy the scheduler never moves to a processor that has nothing to do. Empty where
+// there is only one processor.
+func aside() []string {
+	var may unix.CPUSet
+	if unix.SchedGetaffinity(0, &may) != nil || may.Count() < 2 {
+		return nil
+	}
+	var half []string
+	for cpu := 0; len(half) < may.Count()/2; cpu++ {
+		if may.IsSet(cpu) {
+			half = append(half, strconv.Itoa(cpu))
+		}
+	}
+	return []string{"taskset", "--cpu-list", strings.Join(half, ",")}
+}
 
 // errLost is returned when the result holds failures.
 var errLost = errors.New("something was lost or failed")
@@ -60,7 +77,7 @@ func play(ctx context.Context, p plan, out io.Writer) error {
 	}
 	m := &million{plan: p, out: report.Shared(out)}
 	if m.sys, err = system.Start(ctx, system.Spec{Dir: dir, Bin: p.bin, Edges: p.edges, Workers: 1, Store: p.store,
-		EdgeBy: behind, EdgeEnv: []string{"HEARTBEAT=" + p.heartbeat.String()}}); err != nil {
+		EdgeBy: aside(), EdgeEnv: []string{"HEARTBEAT=" + p.heartbeat.String()}}); err != nil {
 		return err
 	}
 	defer m.sys.Close()
@@ -68,7 +85,7 @@ func play(ctx context.Context, p plan, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if m.crew, err = crew.Start(append(slices.Clone(behind), exe), m.plans()); err != nil {
+	if m.crew, err = crew.Start(append(aside(), exe), m.plans()); err != nil {
 		return err
 	}
 	defer m.crew.Close()
