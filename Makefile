@@ -15,14 +15,16 @@ TESTFLAGS ?= -count=1
 PARALLEL := 2
 # make race leaves out k8s/test, which has one goroutine, and of scripts what gives the race
 # detector nothing to see:
-#   attacks, million, chaos/fleet   what they start is built as it is shipped
+#   attacks, million, chaos/fleet, balancers   what they start is built as it is shipped
 #   bench                           so is that, or somebody else's; its generator has tests
 #   chaos/model, mutant, killtable  they run spin and go build; so does doors, with go list
 #   conformance                     one connection at a time: edge/socket has many
 #   chaos/check, token              no goroutine
+#   rehearsal                       what it starts is built as it is shipped
+#   itest/compose                   reads configurations
 #   k8s/lab                         its tests are of one goroutine, but for k8s/lab/process
 # A new package is under the detector until it is named here.
-NO_RACE := '/(scripts/(attacks|million|bench|chaos/(fleet|model|mutant|killtable|check)|conformance|conformance/(autobahn|differential)|doors|token)|k8s/lab(/(binaries|box|cluster|crowd|pki|pods|rehearsal))?)$$'
+NO_RACE := '/(scripts/(attacks|balancers|million|bench|rehearsal|itest/compose|chaos/(fleet|model|mutant|killtable|check)|conformance|conformance/(autobahn|differential)|doors|token)|k8s/lab(/(binaries|box|cluster|crowd|pki|pods|rehearsal))?)$$'
 # scripts/bench, k8s/test and k8s/lab stand outside of the workspace: what they need would lift our versions.
 each = for m in $(or $(2),$(MODULES)); do echo "== $@: $$m"; \
 	(cd $$m && case $$m in scripts/bench|k8s/test|k8s/lab) export GOWORK=off;; esac && $(1)) || exit 1; done
@@ -145,6 +147,11 @@ million: load-bin ## hold a million connections, deliver to each, kill a tenth o
 rolling: load-bin ## replace edges one by one behind nginx, with 15,000 clients: some 3 minutes (N=15000 ARGS="-reload -flag …"; needs nginx)
 	@exec bin/load -mode rolling -n $(or $(N),15000) -messages 1000 $(ARGS)
 
+.PHONY: rehearsal
+rehearsal: have-mongod ## production on one machine, with the shipped configurations: replace everything, scale workers: some 4 minutes (needs nginx; ARGS="-short")
+	@go build -buildvcs=false -o bin/rehearsal ./scripts/rehearsal
+	@exec bin/rehearsal $(ARGS)
+
 .PHONY: attacks
 attacks: build ## what users feel while an edge is attacked in 14 ways, against a control: some 8 minutes (ARGS="-only drip,pings")
 	@go build -buildvcs=false -o bin/attacks ./scripts/attacks
@@ -159,6 +166,10 @@ k8s-verify: build have-mongod ## rehearse k8s/ on a real control plane; the firs
 .PHONY: nats-setup
 nats-setup: ## make the keys and certificates of the NATS servers and their users (DIR=secrets; docs/security.md)
 	@go run -buildvcs=false ./scripts/natssetup -dir $(or $(DIR),secrets) $(or $(ARGS),init)
+
+.PHONY: monitoring
+monitoring: ## write the dashboard and the PrometheusRule of k8s/monitoring anew
+	@go run -buildvcs=false ./scripts/monitoring/make
 
 .PHONY: clean
 clean: ## remove bin; .cache and .data stay

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"github.com/wirepost/wirepost/edge/attempts"
 	"github.com/wirepost/wirepost/edge/auth"
 	"github.com/wirepost/wirepost/edge/handshake"
 	"github.com/wirepost/wirepost/edge/socket"
@@ -35,11 +36,27 @@ type Config struct {
 	// PathPrefix is the path of the WebSocket; a user id may follow it.
 	PathPrefix string `env:"PATH_PREFIX" envDefault:"/ws"`
 
+	Proxies Proxies
 	NATS    NATS
 	Layout  Layout
 	Token   Token
 	Sockets Sockets
 	Log     Log
+}
+
+// Proxies says what stands between clients and this edge, and whom it therefore believes.
+type Proxies struct {
+	// Trusted are the networks and addresses of load balancers, separated by commas. What
+	// they say about their client (X-Forwarded-For, X-Forwarded-Proto, a PROXY header) is
+	// believed. Name nobody else's: who is in there can be anybody. Empty: nobody.
+	Trusted []string `env:"TRUSTED_PROXIES" envSeparator:","`
+	// ProxyListen is where Trusted connect, and nobody else, with a header of the PROXY protocol,
+	// version 2, before the request. Empty: nowhere.
+	ProxyListen string `env:"PROXY_LISTEN"`
+	// AttemptRate is how many connections a second a client address, or an IPv6 network of
+	// 64 bits, may try for ever, ten seconds' worth at once. Too low locks out those who
+	// share an address. Zero: no bound.
+	AttemptRate int `env:"ATTEMPT_RATE" envDefault:"0"`
 }
 
 // NATS says how to connect to NATS.
@@ -176,6 +193,7 @@ func (cfg *Config) check(c *process.Checks) {
 	if p := cfg.PathPrefix; !strings.HasPrefix(p, "/") || len(p) < 2 || strings.HasSuffix(p, "/") || strings.ContainsAny(p, "?#% ") {
 		c.Add("PATH_PREFIX", "must be a path such as /ws, without a slash at its end, is %q", p)
 	}
+	cfg.Proxies.check(c)
 	c.URLs("NATS_URL", cfg.NATS.URL.Reveal(), "nats://nats:4222", "nats", "tls", "ws", "wss")
 	c.File("NATS_CREDS", cfg.NATS.CredsFile)
 	c.File("NATS_NKEY", cfg.NATS.NKeyFile)
@@ -200,6 +218,26 @@ func (cfg *Config) check(c *process.Checks) {
 	c.Between("DRAIN_RATE", int64(cfg.Sockets.DrainRate), 1, 1_000_000)
 	c.Lasts("DRAIN_NOTICE", cfg.Sockets.DrainNotice, 0, 10*time.Minute)
 	cfg.Token.check(c)
+}
+
+// check: without a trusted proxy every client has the load balancer's address, and a bound
+// by address would lock all of them out together.
+func (p *Proxies) check(c *process.Checks) {
+	trusted, err := handshake.ParseProxies(p.Trusted)
+	if err != nil {
+		c.Add("TRUSTED_PROXIES", "%v", err)
+		return
+	}
+	if p.ProxyListen != "" {
+		c.Address("PROXY_LISTEN", p.ProxyListen)
+	}
+	if p.ProxyListen != "" && trusted.None() {
+		c.Add("PROXY_LISTEN", "is set and TRUSTED_PROXIES is not: nobody may connect there")
+	}
+	c.Between("ATTEMPT_RATE", int64(p.AttemptRate), 0, attempts.MaxRate)
+	if p.AttemptRate > 0 && trusted.None() {
+		c.Add("ATTEMPT_RATE", "is set and TRUSTED_PROXIES is not: every client would have the address of the load balancer")
+	}
 }
 
 func (t *Token) check(c *process.Checks) {

@@ -64,13 +64,13 @@ func TestValues(t *testing.T) {
 	cfg, err := LoadConfig(map[string]string{
 		"EDGE_NAME": "e-1", "ALLOWED_ORIGINS": "https://a.example,http://localhost:*", "LOG_LEVEL": "debug", "LOG_FORMAT": "json",
 		"JWT_PUBLIC_KEY": publicPEM(t), "JWT_PUBLIC_KEY_FILE": file, "DRAIN_NOTICE": "0s",
-		"FRAME_RATE": "0", "BYTE_RATE": "0",
+		"FRAME_RATE": "0", "BYTE_RATE": "0", "TRUSTED_PROXIES": "10.0.0.0/8, 2001:db8::1", "PROXY_LISTEN": ":8443", "ATTEMPT_RATE": "20",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if cfg.Name != "e-1" || len(cfg.Origins) != 2 || cfg.Log.Options() != (process.LogOptions{Format: process.LogJSON, Level: slog.LevelDebug}) ||
-		len(cfg.Token.PublicKeys) != 2 || cfg.Sockets.DrainNotice != 0 {
+		len(cfg.Token.PublicKeys) != 2 || cfg.Sockets.DrainNotice != 0 || len(cfg.Proxies.Trusted) != 2 || cfg.Proxies.AttemptRate != 20 {
 		t.Errorf("%+v", cfg)
 	}
 }
@@ -83,6 +83,12 @@ func TestWrongValues(t *testing.T) {
 		{"LISTEN", "localhost:http", "must be an address"},
 		{"ADMIN_LISTEN", ":70000", "must be an address"},
 		{"ALLOWED_ORIGINS", "*", "is no origin"},
+		{"TRUSTED_PROXIES", "10.0.0.0/8,proxy.example.com", `"proxy.example.com" is no network`},
+		{"TRUSTED_PROXIES", "10.0.0.0/33", "is no network"},
+		{"TRUSTED_PROXIES", "0.0.0.0/0", "would believe everybody"},
+		{"PROXY_LISTEN", "127.0.0.1:8443", "is set and TRUSTED_PROXIES is not"},
+		{"ATTEMPT_RATE", "-1", "must be from 0 to 1000000"},
+		{"ATTEMPT_RATE", "5", "is set and TRUSTED_PROXIES is not"},
 		{"PATH_PREFIX", "ws", "must be a path"},
 		{"PATH_PREFIX", "/ws/", "must be a path"},
 		{"NATS_URL", "user:hunter2@nats:4222", "must be a URL"},
@@ -120,6 +126,9 @@ func TestWrongValues(t *testing.T) {
 	}
 	if _, err := LoadConfig(map[string]string{}); err == nil || !strings.HasPrefix(err.Error(), "JWT_HS256_SECRET: is not set") {
 		t.Errorf("no key at all: %v", err)
+	}
+	if _, err := LoadConfig(environ(map[string]string{"TRUSTED_PROXIES": "10.0.0.0/8", "PROXY_LISTEN": "8443"})); err == nil || !strings.HasPrefix(err.Error(), "PROXY_LISTEN: must be an address") {
+		t.Errorf("no address to listen at: %v", err)
 	}
 	if _, err := LoadConfig(environ(map[string]string{"NATS_CREDS": "config.go", "NATS_NKEY": "config.go"})); err == nil || !strings.HasPrefix(err.Error(), "NATS_NKEY: must not be set together") {
 		t.Errorf("two kinds of credentials: %v", err)

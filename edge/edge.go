@@ -53,11 +53,13 @@ var (
 	errNoMarker = errors.New("markers are not answered: no worker created the streams, or nats is away")
 )
 
-// Deps are what an Edge is handed. All are required; the listeners become the edge's.
+// Deps are what an Edge is handed; the listeners become the edge's. All are required, but
+// for ProxyListener.
 type Deps struct {
 	Log           *slog.Logger
 	Registry      *prometheus.Registry // with the process's own collectors, see admin.NewRegistry
 	Listener      net.Listener         // of clients; a TCP listener
+	ProxyListener net.Listener         // of load balancers that speak the PROXY protocol; nil: none
 	AdminListener net.Listener
 }
 
@@ -95,7 +97,7 @@ func (e *Edge) Abort() { e.once.Do(func() { close(e.aborted) }) }
 func (e *Edge) Run(ctx context.Context) error {
 	log := e.deps.Log
 	stops := process.Stack{Log: log}
-	adm := admin.New(admin.Options{Gatherer: e.deps.Registry, Checks: e.checks(), Log: log})
+	adm := admin.New(admin.Options{Registry: e.deps.Registry, Checks: e.checks(), Log: log})
 	failed := make(chan error, 2) // written by the two servers, read here
 	go func() { failed <- adm.Serve(e.deps.AdminListener) }()
 	stops.Push("admin port", adminStop, adm.Stop)
@@ -113,13 +115,19 @@ func (e *Edge) Run(ctx context.Context) error {
 	}()
 	r, err := e.start(stopped, alive, &stops)
 	if err != nil {
-		_ = e.deps.Listener.Close()
+		for _, ln := range e.listeners() {
+			_ = ln.Close()
+		}
 		return errors.Join(e.reason(ctx, err), stops.Drain(context.WithoutCancel(ctx)))
 	}
 	e.rooms.Store(r)
-	go func() { failed <- r.sockets.Serve(e.deps.Listener) }()
-	log.Info("edge serves", "edge", e.cfg.Name, "listen", e.deps.Listener.Addr().String(), "path", e.cfg.PathPrefix,
-		"admin", e.deps.AdminListener.Addr().String())
+	lns := e.listeners()
+	go func() { failed <- r.sockets.Serve(lns[0], lns[1:]...) }()
+	serves := []any{"edge", e.cfg.Name, "listen", lns[0].Addr().String(), "path", e.cfg.PathPrefix, "admin", e.deps.AdminListener.Addr().String()}
+	if len(lns) > 1 {
+		serves = append(serves, "proxy_listen", lns[1].Addr().String())
+	}
+	log.Info("edge serves", serves...)
 
 	select {
 	case err = <-failed:
@@ -131,6 +139,14 @@ func (e *Edge) Run(ctx context.Context) error {
 		err = e.drain(alive, r)
 	}
 	return errors.Join(err, stops.Drain(alive))
+}
+
+// listeners are where clients come in, that of the PROXY protocol last.
+func (e *Edge) listeners() []net.Listener {
+	if e.deps.ProxyListener == nil {
+		return []net.Listener{e.deps.Listener}
+	}
+	return []net.Listener{e.deps.Listener, e.deps.ProxyListener}
 }
 
 // reason is what Run returns when the start failed: nothing when it was told to stop.
@@ -152,6 +168,10 @@ func (e *Edge) start(ctx, life context.Context, stops *process.Stack) (*rooms, e
 	origins, err := handshake.ParseOrigins(e.cfg.Origins)
 	if err != nil {
 		return nil, fmt.Errorf("ALLOWED_ORIGINS: %w", err)
+	}
+	proxies, err := handshake.ParseProxies(e.cfg.Proxies.Trusted)
+	if err != nil {
+		return nil, fmt.Errorf("TRUSTED_PROXIES: %w", err)
 	}
 	verifier, err := auth.New(auth.Options{HS256Secret: []byte(e.cfg.Token.Secret.Reveal()), PublicKeys: e.cfg.Token.PublicKeys,
 		JWKSURL: e.cfg.Token.JWKSURL.Reveal(), Issuer: e.cfg.Token.Issuer, Audience: e.cfg.Token.Audience, Log: log, Registerer: reg})
@@ -180,7 +200,8 @@ func (e *Edge) start(ctx, life context.Context, stops *process.Stack) (*rooms, e
 	go watch.Run(watching)
 	stops.Push("memory", time.Second, func(context.Context) error { stopWatching(); return nil })
 
-	sockets, err := socket.New(socket.Config{Edge: e.cfg.Name, Rules: handshake.Rules{Prefix: e.cfg.PathPrefix, Origins: origins},
+	sockets, err := socket.New(socket.Config{Edge: e.cfg.Name, Rules: handshake.Rules{Prefix: e.cfg.PathPrefix, Origins: origins, Proxies: proxies},
+		Attempts:  e.cfg.Proxies.AttemptRate,
 		DrainRate: e.cfg.Sockets.DrainRate, ShortOfMemory: watch.Short, LoginsLate: down.Late,
 		Limits: socket.Limits{Frame: e.cfg.Sockets.MaxFrame, Buffered: watch.Share(bufferShare, maxBuffered)},
 		Rates:  socket.Rates{Frames: e.cfg.Sockets.FrameRate, Bytes: e.cfg.Sockets.ByteRate},
@@ -202,7 +223,11 @@ func (e *Edge) nats(name string) natsconn.Options {
 func (e *Edge) dialUplink(ctx context.Context, name string, onReconnect func()) (*nats.Conn, error) {
 	o := e.nats(name)
 	o.OnReconnect = onReconnect
-	return natsconn.Connect(ctx, o)
+	nc, err := natsconn.Connect(ctx, o)
+	if err == nil {
+		natsconn.Register(e.deps.Registry, "wirepost_edge", nc)
+	}
+	return nc, err
 }
 
 func (e *Edge) dialDownlink(ctx context.Context, name string, wrap func(net.Conn) net.Conn) (*nats.Conn, error) {

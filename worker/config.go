@@ -32,6 +32,7 @@ type Config struct {
 	Store  Store
 	Work   Work
 	Log    Log
+	Traces Traces
 }
 
 // NATS says how to connect to NATS.
@@ -94,6 +95,44 @@ type Log struct {
 	Format process.LogFormat `env:"LOG_FORMAT" envDefault:"auto"`
 	// Level: debug, info, warn or error.
 	Level slog.Level `env:"LOG_LEVEL" envDefault:"info"`
+}
+
+// Traces says whether spans are exported by OTLP. They are not, and cost nothing, unless one
+// of the first three is set. The SDK of OpenTelemetry reads its other standard variables
+// (OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES, …) itself.
+type Traces struct {
+	// Exporter: otlp or none. Empty: otlp when one of the endpoints is set.
+	Exporter string `env:"OTEL_TRACES_EXPORTER"`
+	// Endpoint of the collector, such as http://collector:4318; /v1/traces is added.
+	Endpoint process.Secret `env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
+	// TracesEndpoint is the same for traces alone, and taken as it is.
+	TracesEndpoint process.Secret `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"`
+	// Protocol is http/protobuf, the only one that is spoken.
+	Protocol string `env:"OTEL_EXPORTER_OTLP_PROTOCOL" envDefault:"http/protobuf"`
+	// Disabled turns traces off whatever else is set.
+	Disabled bool `env:"OTEL_SDK_DISABLED" envDefault:"false"`
+	// Service is the name of the service in the spans.
+	Service string `env:"OTEL_SERVICE_NAME" envDefault:"wirepost-worker"`
+}
+
+// On reports whether spans are exported.
+func (t Traces) On() bool {
+	return !t.Disabled && (t.Exporter == "otlp" || t.Exporter == "" && (t.Endpoint != "" || t.TracesEndpoint != ""))
+}
+
+func (t Traces) check(c *process.Checks) {
+	if t.Exporter != "" && t.Exporter != "otlp" && t.Exporter != "none" {
+		c.Add("OTEL_TRACES_EXPORTER", "must be otlp or none, is %q", t.Exporter)
+	}
+	if t.Endpoint != "" {
+		c.URLs("OTEL_EXPORTER_OTLP_ENDPOINT", t.Endpoint.Reveal(), "http://collector:4318", "http", "https")
+	}
+	if t.TracesEndpoint != "" {
+		c.URLs("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", t.TracesEndpoint.Reveal(), "http://collector:4318/v1/traces", "http", "https")
+	}
+	if t.Protocol != "http/protobuf" {
+		c.Add("OTEL_EXPORTER_OTLP_PROTOCOL", "must be http/protobuf, is %q", t.Protocol)
+	}
 }
 
 // Options returns l for process.NewLogger.
@@ -168,6 +207,7 @@ func (cfg *Config) check(c *process.Checks) {
 	}
 	c.Between("BODY_LIMIT", int64(cfg.Work.BodyLimit), 1, maxBody)
 	c.Between("BATCH", int64(cfg.Work.Batch), 1, maxBatch)
+	cfg.Traces.check(c)
 }
 
 // explain records what env says about fields as problems of variables.

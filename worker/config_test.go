@@ -57,6 +57,11 @@ func TestWrongValues(t *testing.T) {
 		{"MONGODB_DATABASE", "a/b", "must be the name of a database"},
 		{"BODY_LIMIT", "0", "must be from 1 to"},
 		{"BATCH", "100000", "must be from 1 to 512"},
+		{"OTEL_TRACES_EXPORTER", "zipkin", `must be otlp or none, is "zipkin"`},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "must be a URL such as http://collector:4318"},
+		{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "ftp://collector", "must be a URL such as http://collector:4318/v1/traces"},
+		{"OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", `must be http/protobuf, is "grpc"`},
+		{"OTEL_SDK_DISABLED", "perhaps", `must be true or false, is "perhaps"`},
 		{"LOG_FORMAT", "xml", `must be auto, text or json, is "xml"`},
 		{"LOG_LEVEL", "loud", `must be debug, info, warn or error, is "loud"`},
 	} {
@@ -137,5 +142,27 @@ func TestReadme(t *testing.T) {
 	}
 	for name := range rows {
 		t.Errorf("README.md: there is no variable %s", name)
+	}
+}
+
+// Spans are exported when somebody says where to, and nobody says no.
+func TestTracesOn(t *testing.T) {
+	const endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT"
+	for _, c := range []struct {
+		on  bool
+		set map[string]string
+	}{
+		{false, nil},
+		{false, map[string]string{endpoint: "", "OTEL_SERVICE_NAME": "x"}},
+		{true, map[string]string{endpoint: "http://collector:4318"}},
+		{true, map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://collector/traces"}},
+		{true, map[string]string{"OTEL_TRACES_EXPORTER": "otlp"}},
+		{false, map[string]string{endpoint: "http://collector:4318", "OTEL_TRACES_EXPORTER": "none"}},
+		{false, map[string]string{endpoint: "http://collector:4318", "OTEL_SDK_DISABLED": "true"}},
+	} {
+		cfg, err := LoadConfig(environ(c.set))
+		if err != nil || cfg.Traces.On() != c.on {
+			t.Errorf("%v: on is %v (%v)", c.set, cfg.Traces.On(), err)
+		}
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/wirepost/wirepost/worker/messaging"
 	"github.com/wirepost/wirepost/worker/mongostore"
 	"github.com/wirepost/wirepost/worker/streams"
+	"github.com/wirepost/wirepost/worker/tracing"
 )
 
 const (
@@ -34,6 +35,8 @@ const (
 	adminStop = 2 * time.Second
 	// queriesStop is how long queries at work may take at the end; their own limit is shorter.
 	queriesStop = 12 * time.Second
+	// tracesStop is how long exporting the last spans may take.
+	tracesStop = 5 * time.Second
 	// closeStop is how long closing a connection may take.
 	closeStop = 3 * time.Second
 	// ensureAgain is the time between attempts to create the streams at the start.
@@ -72,7 +75,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	log, reg := w.deps.Log, w.deps.Registry
 	stops := process.Stack{Log: log}
 	alive := context.WithoutCancel(ctx)
-	adm := admin.New(admin.Options{Gatherer: reg, Checks: w.checks(), Log: log})
+	adm := admin.New(admin.Options{Registry: reg, Checks: w.checks(), Log: log})
 	adminFailed := make(chan error, 1) // written by the admin server, read here
 	go func() { adminFailed <- adm.Serve(w.deps.AdminListener) }()
 	stops.Push("admin port", adminStop, adm.Stop)
@@ -107,6 +110,7 @@ func (w *Worker) start(ctx context.Context, stops *process.Stack) (*lane.Group, 
 	if err != nil {
 		return nil, err
 	}
+	natsconn.Register(reg, "wirepost_worker", nc)
 	stops.Push("nats", closeStop, func(ctx context.Context) error { return natsconn.Drain(ctx, nc) })
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -114,7 +118,7 @@ func (w *Worker) start(ctx context.Context, stops *process.Stack) (*lane.Group, 
 	}
 	keeper := streams.NewKeeper(js, streams.Layout{Lanes: cfg.Layout.Lanes, Shards: cfg.Layout.Shards, Replicas: cfg.Layout.Replicas,
 		UplinkMaxBytes: cfg.Layout.UplinkMaxBytes, DownlinkMaxBytes: cfg.Layout.DownlinkMaxBytes,
-		DownlinkMaxAge: cfg.Layout.DownlinkMaxAge}, log)
+		DownlinkMaxAge: cfg.Layout.DownlinkMaxAge}, log, reg)
 	if err := ensure(ctx, keeper, log); err != nil {
 		return nil, err
 	}
@@ -128,9 +132,11 @@ func (w *Worker) start(ctx context.Context, stops *process.Stack) (*lane.Group, 
 		return nil, err
 	}
 	stops.Push("delivery", closeStop, func(context.Context) error { return out.Close() })
-	business := messaging.New(store, out, cfg.Work.BodyLimit, log, reg)
-	stops.Push("queries", queriesStop, func(context.Context) error { business.Wait(); return nil })
-	group, err := lane.New(js, lane.Config{Worker: cfg.Name, Lanes: cfg.Layout.Lanes, Batch: cfg.Work.Batch, Missing: keeper.Missing}, business, log, reg)
+	work, err := w.business(ctx, store, out, stops)
+	if err != nil {
+		return nil, err
+	}
+	group, err := lane.New(js, lane.Config{Worker: cfg.Name, Lanes: cfg.Layout.Lanes, Batch: cfg.Work.Batch, Missing: keeper.Missing}, work, log, reg)
 	if err != nil {
 		return nil, err
 	}
@@ -144,6 +150,26 @@ func (w *Worker) start(ctx context.Context, stops *process.Stack) (*lane.Group, 
 	stops.Push("keeper, janitor and probe", closeStop, func(context.Context) error { end(); running.Wait(); return nil })
 	w.rooms.Store(&rooms{nc, alive})
 	return group, nil
+}
+
+// business builds what lanes work with, and puts spans around its seams when they are
+// wanted; otherwise nothing of them is there.
+func (w *Worker) business(ctx context.Context, store messaging.Store, out messaging.Deliverer, stops *process.Stack) (lane.Business, error) {
+	log, cfg := w.deps.Log, w.cfg
+	around := func(b lane.Business) lane.Business { return b }
+	if cfg.Traces.On() {
+		traces, err := tracing.New(ctx, tracing.Options{Service: cfg.Traces.Service, Instance: cfg.Name, Version: process.Build().Version, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		stops.Push("traces", tracesStop, traces.Stop)
+		store, out = traces.Store(store), traces.Deliverer(out)
+		around = func(b lane.Business) lane.Business { return traces.Business(b, cfg.Layout.Lanes) }
+		log.Info("traces are exported", "service", cfg.Traces.Service)
+	}
+	s := messaging.New(store, out, cfg.Work.BodyLimit, log, w.deps.Registry)
+	stops.Push("queries", queriesStop, func(context.Context) error { s.Wait(); return nil })
+	return around(s), nil
 }
 
 // ensure creates the streams, and tries again while NATS or JetStream is not ready. A

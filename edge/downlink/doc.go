@@ -23,10 +23,12 @@
 //     from the stream, whatever comes later is live: the marker went the way of the
 //     subscription, behind it. Logins, repairs and sweeps that come up while a round
 //     works share the next one.
-//   - A read is believed when the answering replica knows the marker, and complete when a
-//     replica that knows a marker published after the read still holds the first
-//     message behind the position: the limits evict from the front only.
-//   - All users are swept so once a minute, and at once when anything was wrong.
+//   - A read is believed when one replica gave all of the answer and knows the marker, and
+//     complete when a replica that knows a marker published after the read still holds the
+//     first message behind the position: the limits evict from the front only.
+//   - All users are swept so once a minute, and at once when anything was wrong; but where
+//     sweeps take long they keep a distance, because an overload looks like a loss. What
+//     was stored behind the marker is not judged by a sweep: it is on its way.
 //
 // A known limit: replicas evict by age each on a timer of its own, so what one of three
 // replicas answers may be one tick of that timer apart from what another one held.

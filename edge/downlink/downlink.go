@@ -65,6 +65,9 @@ type Receiver interface {
 type Frame struct {
 	Data []byte // shared by all receivers: read-only. Its first member is the resume token of At
 	At   Token  // zero when the frame moves no position
+	// Echoes is when this edge received what the frame is the echo of, in Unix milliseconds;
+	// 0: it is none, another edge did, or the frame does not come live.
+	Echoes int64
 }
 
 // Config is what a Downlink needs. Edge, Shards, Dial and Log are required.

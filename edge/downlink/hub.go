@@ -140,7 +140,9 @@ func (h *hub) open(l *letter) {
 	case proven:
 		h.proven(l.round, l.res)
 	case ended:
-		h.shards[l.round.shard].flying = nil
+		sh := h.shards[l.round.shard]
+		sh.flying = nil
+		sh.sweep.rest(time.Now())
 	}
 }
 

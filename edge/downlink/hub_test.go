@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/wirepost/wirepost/edge/feed"
 	"github.com/wirepost/wirepost/edge/users"
+	"github.com/wirepost/wirepost/shared/envelope"
 	"github.com/wirepost/wirepost/shared/stream"
 	"github.com/wirepost/wirepost/shared/subject"
 	"github.com/wirepost/wirepost/shared/userid"
@@ -118,6 +120,70 @@ func TestLate(t *testing.T) {
 	}
 }
 
+// A late marker begins a sweep, but none soon after one that took long.
+func TestLateSweepsArePaced(t *testing.T) {
+	h, sh := testHub()
+	live(sh, "u")
+	late := func() bool {
+		t.Helper()
+		h.marked(&round{}, mark{name: sh.life.name, seq: sh.life.high + 1, same: true, late: true})
+		began := sh.sweep.under()
+		if began != !sh.sweep.began.IsZero() {
+			t.Errorf("a sweep is under way: %v, began %v", began, sh.sweep.began)
+		}
+		return began
+	}
+	over := func(took time.Duration) {
+		t.Helper()
+		for sh.sweep.next(&sh.users) != nil {
+		}
+		sh.sweep.began = time.Now().Add(-took)
+		h.open(&letter{kind: ended, round: &round{}})
+		if d := sh.sweep.took - took; d < 0 || d > time.Minute {
+			t.Fatalf("the sweep took %v, want %v", sh.sweep.took, took)
+		}
+	}
+	if !late() {
+		t.Fatal("no sweep for a late marker")
+	}
+	over(time.Hour)
+	for _, c := range []struct {
+		ago   time.Duration // the last one for a late marker
+		sweep bool
+	}{{lateEvery + time.Second, false}, {(lateShare - 1) * time.Hour, false}, {(lateShare + 1) * time.Hour, true}} {
+		sh.sweep.late = time.Now().Add(-c.ago)
+		if late() != c.sweep {
+			t.Errorf("a sweep %v after one that took an hour: %v", c.ago, !c.sweep)
+		}
+	}
+	over(0)
+	if late() {
+		t.Error("a sweep right after another one")
+	}
+	if sh.sweep.late = time.Now().Add(-lateEvery - time.Second); !late() {
+		t.Error("no sweep although the last one was short, and long ago")
+	}
+}
+
+// A sweep that could not be read is tried again later where sweeps take long, but no later
+// than the regular one: positions must be proven before what lies behind them is evicted.
+func TestUnreadSweepIsTriedAgain(t *testing.T) {
+	for _, c := range []struct{ took, every, want time.Duration }{
+		{time.Millisecond, time.Minute, resweep},
+		{time.Second, time.Minute, lateShare * time.Second},
+		{time.Minute, time.Minute, time.Minute},
+		{time.Minute, resweep / 2, resweep / 2},
+	} {
+		h, sh := testHub()
+		sh.sweep.took, sh.sweep.every = c.took, c.every
+		began := time.Now()
+		h.proven(&round{}, &results{unswept: true})
+		if d := sh.sweep.due.Sub(began) - c.want; d < 0 || d > time.Minute/2 {
+			t.Errorf("after one of %v, every %v: due in %v, want %v", c.took, c.every, sh.sweep.due.Sub(began), c.want)
+		}
+	}
+}
+
 // A new incarnation is told at a bounded rate; whoever gets a frame before is not given
 // a token with it.
 func TestResyncIsPaced(t *testing.T) {
@@ -222,5 +288,38 @@ func TestBurstFitsTheSocket(t *testing.T) {
 	most := MaxReplayBytes + holdBytes + (MaxReplay+holdFrames)*(len(resumeMember)+maxToken+len(`",`)+header)
 	if most > pending {
 		t.Errorf("a burst may have %d bytes, a socket takes %d", most, pending)
+	}
+}
+
+// A frame tells when this edge received what it echoes, also after a wait for its position;
+// what another edge received, and what does not come live, tells nothing.
+func TestEchoes(t *testing.T) {
+	h, sh := testHub()
+	h.d.cfg.Edge = "e1"
+	r := live(sh, "u")
+	echo := func(seq, prev int, value string) *feed.Frame {
+		f := liveFrame(sh, "u", seq, prev)
+		f.Header = append(f.Header[:len(f.Header)-2:len(f.Header)-2], envelope.Echo+": "+value+"\r\n\r\n"...)
+		return f
+	}
+	at := time.UnixMilli(1764000000123)
+	h.frame(echo(2, 1, envelope.EchoOf("e1", at)))
+	h.frame(echo(3, 2, envelope.EchoOf("e2", at)))
+	h.frame(echo(4, 3, "nonsense"))
+	h.frame(liveFrame(sh, "u", 5, 4))
+	h.frame(echo(7, 6, envelope.EchoOf("e1", at))) // waits for what 6 was
+	if got := len(r.frames); got != 4 {
+		t.Fatalf("%d frames before the repair", got)
+	}
+	u := sh.users.Get(userid.MustParse("u"))
+	h.answered(sh, &job{user: u.ID, id: u.X.busy.asked})
+	u.X.pos = 6
+	h.flush(sh, u)
+	var got []int64
+	for _, f := range r.frames {
+		got = append(got, f.Echoes)
+	}
+	if want := []int64{at.UnixMilli(), 0, 0, 0, at.UnixMilli()}; !slices.Equal(got, want) {
+		t.Errorf("frames tell %v, want %v", got, want)
 	}
 }

@@ -24,6 +24,7 @@ const (
 	hLast     = "Nats-Last-Sequence"
 	hPending  = "Nats-Num-Pending"
 	hTime     = "Nats-Time-Stamp"
+	hUpTo     = "Nats-UpTo-Sequence" // of the end of an answer to multi_last
 )
 
 // Bounds of what waits for a position: per user, and per hub. What does not fit is read
@@ -45,6 +46,7 @@ type entry struct {
 	at      Token
 	prev    uint64 // the user's frame before it, 0: none is in the stream
 	target  uint64 // users.ConnHash of the only connection that it is for, 0: all
+	echoes  int64  // see Frame
 	unsent  bool   // it is no JSON object: it moves positions and nothing else
 	checked bool   // prev == 0 is known to mean that there was none
 	lent    bool   // raw is the feed's and is used again after this frame
@@ -126,6 +128,8 @@ func (h *hub) entryOf(sh *shard, f *feed.Frame) (e entry, stored bool) {
 			e.prev = decimal(value)
 		case envelope.Target:
 			e.target = targetOf(string(value))
+		case envelope.Echo:
+			e.echoes = envelope.ParseEcho(value, h.d.cfg.Edge)
 		}
 	}
 	if len(name) == 0 || seq == 0 {
@@ -284,13 +288,13 @@ func (h *hub) deliverTo(s *slot, e *entry) {
 	}
 	h.d.m.frames[frameDelivered].Inc()
 	if s.Owed { // it must not get a token before it was told of the loss
-		s.Receiver.Deliver(Frame{Data: e.own()})
+		s.Receiver.Deliver(Frame{Data: e.own(), Echoes: e.echoes})
 		return
 	}
 	if e.data == nil {
 		e.data = withResume(e.raw, e.at)
 	}
-	s.Receiver.Deliver(Frame{Data: e.data, At: e.at})
+	s.Receiver.Deliver(Frame{Data: e.data, At: e.at, Echoes: e.echoes})
 }
 
 // pass hands e over without a position.

@@ -6,8 +6,13 @@ import (
 )
 
 const (
-	resweep   = time.Second     // after a sweep that could not be read
-	lateEvery = 5 * time.Second // between sweeps for late markers: where the server is slow, they must not make it slower
+	resweep = time.Second // after a sweep that could not be read
+	// lateEvery and lateShare, the latter times what the last one took, are at least
+	// between two sweeps for late markers, and lateShare before one that could not be read is
+	// tried again: where the server is slow, they must not make it slower. Neither puts off
+	// the regular sweep.
+	lateEvery = 5 * time.Second
+	lateShare = 20
 )
 
 // touch brings a user into the current incarnation: positions begin at its base, live
@@ -43,8 +48,8 @@ func (h *hub) touch(sh *shard, u *user) {
 func (h *hub) marked(r *round, m mark) {
 	sh := h.shards[r.shard]
 	sh.marked = time.Now()
-	if m.late && sh.life.name != "" && sh.marked.Sub(sh.late) > lateEvery {
-		sh.late = sh.marked
+	if m.late && sh.life.name != "" && sh.marked.Sub(sh.sweep.late) > max(lateEvery, lateShare*sh.sweep.took) {
+		sh.sweep.late = sh.marked
 		h.d.m.disturbed[disturbedLate].Inc()
 		h.startSweep(sh, sh.marked)
 	}
@@ -143,7 +148,7 @@ func (h *hub) proven(r *round, res *results) {
 		}
 	}
 	if res.unswept {
-		sh.sweep.due = time.Now().Add(resweep)
+		sh.sweep.due = time.Now().Add(min(max(resweep, lateShare*sh.sweep.took), sh.sweep.every))
 	}
 	if res.age > 0 { // of the oldest frame, when frames are evicted
 		h.retain(sh, res.age)
@@ -209,6 +214,9 @@ func (h *hub) startSweep(sh *shard, now time.Time) {
 		return
 	}
 	h.d.m.events[evSweep].Inc()
+	if !sh.sweep.under() {
+		sh.sweep.began = now
+	}
 	sh.sweep.start(sh.users.Len())
 }
 
@@ -242,7 +250,8 @@ func (h *hub) swept(sh *shard, w *sweptUser, res *results) {
 		return
 	}
 	switch {
-	case w.last > u.X.pos: // a live frame is on its way, or was lost
+	case w.last > res.to: // it is on its way, and tells of the one before it
+	case w.last > u.X.pos: // a live frame was lost: what is stored before the marker has come before its answer
 		h.d.m.events[evSweptBehind].Inc()
 		h.repair(sh, u)
 	case w.last == 0 && res.first > u.X.pos+1:

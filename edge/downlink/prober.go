@@ -2,32 +2,23 @@ package downlink
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/wirepost/wirepost/shared/envelope"
-	"github.com/wirepost/wirepost/shared/stream"
 	"github.com/wirepost/wirepost/shared/subject"
 )
 
 const (
-	markTimeout = 2 * time.Second       // of one marker
-	markLate    = time.Second           // after which live frames may have been lost on the same way
-	firstRetry  = 20 * time.Millisecond // of a marker; doubles up to
-	lastRetry   = time.Second           //
-	misfitRetry = time.Second           // while the shard's stream is not one of this system
-	readers     = 16                    // direct gets of a shard under way at once
-	postBytes   = 16 << 20              // of read frames, at which results are proven and handed over
+	readers   = 16       // direct gets of a shard under way at once
+	postBytes = 16 << 20 // of read frames, at which results are proven and handed over
 )
 
 var (
 	errMoved   = errors.New("another incarnation of the stream began during the round")
-	errMisfit  = errors.New("stream does not fit this edge")
 	errTooMuch = errors.New("more was missed than is replayed")
 )
 
@@ -46,7 +37,7 @@ type outcome struct {
 	job    job
 	why    resumeResult
 	frames []entry // behind job.from, up to the marker
-	last   uint64  // the user's last frame up to the marker; 0: none behind the round's first position
+	last   uint64  // the user's last frame, maybe behind the marker; 0: none behind the round's first position
 }
 
 // results of a round, or of a part of it.
@@ -103,120 +94,6 @@ func (p *prober) pass(ctx context.Context, r *round, jobs []job) ([]job, error) 
 		return nil, nil
 	}
 	return p.read(ctx, r, m, todo, swept)
-}
-
-// mark is the answer to a marker.
-type mark struct {
-	name string
-	down stream.DownName
-	seq  uint64
-	late bool // it took longer than it should: live frames may be lost
-	same bool // it is of the incarnation that the round began in, and behind all that was seen of it
-}
-
-// sort settles the joins that have nothing to read. What was asked for in an incarnation
-// that is over is left out: the hub has forgotten it by then, see touch.
-func (m mark) sort(jobs []job) (todo []job, settled []outcome) {
-	fresh := 0
-	for i := range jobs {
-		if jobs[i].kind == join && jobs[i].resume == "" {
-			fresh++
-		}
-	}
-	settled = make([]outcome, 0, fresh)
-	for _, j := range jobs {
-		if j.kind != join {
-			if m.same {
-				todo = append(todo, j)
-			}
-			continue
-		}
-		from, why := j.position(m)
-		if why != resumedOK {
-			settled = append(settled, outcome{job: j, why: why})
-			continue
-		}
-		j.from = from
-		todo = append(todo, j)
-	}
-	return todo, settled
-}
-
-// position returns the position of a join's token, if it can be resumed from.
-func (j *job) position(m mark) (uint64, resumeResult) {
-	if j.resume == "" {
-		return 0, resumedFresh
-	}
-	in, seq, ok := parseToken(j.resume)
-	switch {
-	case !ok:
-		return 0, resumedMalformed
-	case in.epoch != m.down.Epoch || in.shard != m.down.Shard:
-		return 0, resumedForeign
-	case seq > m.seq:
-		return 0, resumedFuture
-	}
-	return seq, resumedOK
-}
-
-// mark publishes markers until one is answered, behind every subscription that was made
-// on the same connection before.
-func (p *prober) mark(ctx context.Context) (mark, error) {
-	wait, began := firstRetry, time.Now()
-	subj := subject.Mark(p.shard, p.h.d.cfg.Edge)
-	for try := 0; ; try++ {
-		m, err := p.markOnce(ctx, subj)
-		if err == nil {
-			m.late = time.Since(began) > markLate
-			p.health.failing.Store(0)
-			p.health.known.Store(true)
-			p.h.d.m.marks.Observe(time.Since(began).Seconds())
-			return m, nil
-		}
-		if ctx.Err() != nil {
-			return mark{}, ctx.Err()
-		}
-		p.health.failing.CompareAndSwap(0, time.Now().UnixNano())
-		p.h.d.m.events[evMarkRetry].Inc()
-		if errors.Is(err, errMisfit) {
-			p.health.known.Store(false)
-			p.h.d.cfg.Log.Error("downlink shard cannot be served: edge and workers must agree on the number of shards", "shard", p.shard, "shards", p.h.d.cfg.Shards, "error", err)
-			wait = misfitRetry
-		} else if try == 20 {
-			p.h.d.cfg.Log.Warn("downlink markers are not answered", "shard", p.shard, "error", err)
-		}
-		if !pause(ctx, wait) {
-			return mark{}, ctx.Err()
-		}
-		wait = min(2*wait, lastRetry)
-	}
-}
-
-func (p *prober) markOnce(ctx context.Context, subj string) (mark, error) {
-	one, cancel := context.WithTimeout(ctx, markTimeout)
-	defer cancel()
-	answer, err := p.h.feed.Request(one, subj)
-	if err != nil {
-		return mark{}, fmt.Errorf("publish marker: %w", err)
-	}
-	var ack struct {
-		Stream string `json:"stream"`
-		Seq    uint64 `json:"seq"`
-		Error  *struct {
-			Description string `json:"description"`
-		} `json:"error"`
-	}
-	if err := json.Unmarshal(answer, &ack); err != nil {
-		return mark{}, fmt.Errorf("read answer to marker: %w", err)
-	}
-	if ack.Error != nil {
-		return mark{}, fmt.Errorf("marker was refused: %s", ack.Error.Description)
-	}
-	d, err := stream.ParseDown(ack.Stream)
-	if err != nil || d.Shards != p.h.d.cfg.Shards || d.Shard != p.shard {
-		return mark{}, fmt.Errorf("%w: %s", errMisfit, ack.Stream)
-	}
-	return mark{name: ack.Stream, down: d, seq: ack.Seq}, nil
 }
 
 // read answers the jobs and the sweep of a round from the stream.

@@ -36,24 +36,21 @@ type getRequest struct {
 	Batch     int      `json:"batch,omitempty"`
 	MaxBytes  int      `json:"max_bytes,omitempty"`
 	MultiLast []string `json:"multi_last,omitempty"`
-	UpToSeq   uint64   `json:"up_to_seq,omitempty"`
 }
 
 // reader reads a stream by direct gets, which any replica answers: each method says how
 // it knows that the answer is not from a stale one. Not for concurrent use.
 type reader struct {
-	nc     *nats.Conn
-	m      *metrics
-	inbox  string
-	sub    *nats.Subscription
-	answer chan *nats.Msg
-	n      int
+	publish func(subject, reply string, body []byte) error // nats.Conn's, but in tests
+	m       *metrics
+	inbox   string
+	answer  chan *nats.Msg
+	n       int
 }
 
 func newReader(nc *nats.Conn, m *metrics) (*reader, error) {
-	r := &reader{nc: nc, m: m, inbox: nc.NewInbox() + ".", answer: make(chan *nats.Msg, answerQueue)}
-	var err error
-	r.sub, err = nc.ChanSubscribe(r.inbox+"*", r.answer)
+	r := &reader{publish: nc.PublishRequest, m: m, inbox: nc.NewInbox() + ".", answer: make(chan *nats.Msg, answerQueue)}
+	_, err := nc.ChanSubscribe(r.inbox+"*", r.answer)
 	return r, err
 }
 
@@ -61,6 +58,7 @@ func newReader(nc *nats.Conn, m *metrics) (*reader, error) {
 type end struct {
 	status  string // "204": all there is, or as much as was asked for
 	pending uint64 // messages that are left
+	upTo    uint64 // of multi_last: the last message that the replica knew
 }
 
 // ask sends one request and passes each message of the answer on.
@@ -71,7 +69,7 @@ func (r *reader) ask(ctx context.Context, stream string, req getRequest, each fu
 	}
 	r.n++
 	reply := r.inbox + strconv.Itoa(r.n)
-	if err := r.nc.PublishRequest(directGet+stream, reply, body); err != nil {
+	if err := r.publish(directGet+stream, reply, body); err != nil {
 		return end{}, fmt.Errorf("direct get: %w", err)
 	}
 	return r.collect(ctx, reply, each)
@@ -96,7 +94,7 @@ func (r *reader) collect(ctx context.Context, reply string, each func(*nats.Msg)
 				return end{}, errHole
 			}
 			if status != "" {
-				return end{status: status, pending: number(m, hPending)}, nil
+				return end{status: status, pending: number(m, hPending), upTo: number(m, hUpTo)}, nil
 			}
 			last = number(m, hSequence)
 			each(m)
@@ -133,19 +131,26 @@ func (r *reader) retry(ctx context.Context, patience time.Duration, try func() e
 	}
 }
 
-// lasts returns, for those of the subjects that have any from seq on, the last message
-// up to the marker at upto. The marker is asked for as well: a replica that does not
-// know it does not know everything before it. It comes last, so it also tells that the
-// answer was not cut.
+// lasts returns the last message of those of the subjects that have any from seq on. It may
+// lie behind the marker at upto, which is asked for as well: a replica that does not know it
+// does not know everything before it.
+//
+// The answer is not bounded by up_to_seq: nats-server 2.15 walks through all that the stream
+// holds then, with the stream locked, as soon as anything was stored behind the bound; for
+// the very last messages it looks where they are.
 func (r *reader) lasts(ctx context.Context, stream string, subjects map[string]bool, marker string, seq, upto uint64) (map[string]uint64, error) {
-	req := getRequest{Seq: seq, UpToSeq: upto, MaxBytes: lastsBytes, MultiLast: make([]string, 0, len(subjects)+1)}
+	req := getRequest{Seq: seq, MaxBytes: lastsBytes, MultiLast: make([]string, 0, len(subjects)+1)}
 	for s := range subjects {
 		req.MultiLast = append(req.MultiLast, s)
 	}
 	req.MultiLast = append(req.MultiLast, marker)
 	last := make(map[string]uint64, len(subjects))
 	err := r.retry(ctx, readPatience, func() error {
-		for {
+		// From the beginning: another replica answers, which may know less than the one
+		// whose answer broke off.
+		clear(last)
+		req.Seq = seq
+		for known := uint64(0); ; {
 			before := req.Seq
 			e, err := r.ask(ctx, stream, req, func(m *nats.Msg) {
 				n := number(m, hSequence)
@@ -155,12 +160,14 @@ func (r *reader) lasts(ctx context.Context, stream string, subjects map[string]b
 			switch {
 			case err != nil:
 				return err
-			case last[marker] == upto:
+			case e.status != "204" || e.upTo < max(upto, known):
+				return fmt.Errorf("%w: it does not know the marker, or less than the one before", errStale)
+			case e.pending == 0 && last[marker] >= upto:
 				return nil
-			case e.status != "204" || req.Seq == before || e.pending == 0:
-				req.Seq = seq
-				return fmt.Errorf("%w: it ends before the marker", errStale)
+			case e.pending == 0 || req.Seq == before:
+				return fmt.Errorf("%w: it does not have the marker", errStale)
 			}
+			known = e.upTo
 		}
 	})
 	delete(last, marker)
@@ -189,7 +196,7 @@ func (r *reader) behind(ctx context.Context, stream, subj string, from, last, up
 				return errTooMuch
 			case err != nil:
 				return err
-			case reached >= last:
+			case reached >= last || reached > upto:
 				return nil
 			case e.status != "204" || next == before || e.pending == 0:
 				return fmt.Errorf("%w: it ends before the last message", errStale)

@@ -42,9 +42,8 @@ type shard struct {
 	flying  *round // nil when none is under way
 	probe   bool   // a round is wanted for its marker alone
 	marked  time.Time
-	late    time.Time // when a late marker made it sweep
 
-	sweep  walk
+	sweep  sweep
 	owed   walk // to users who are to be told of a loss
 	health health
 	prober *prober
@@ -63,9 +62,9 @@ type life struct {
 type walk struct {
 	at    int // next position + 1; 0: not under way
 	again bool
-	due   time.Time
-	every time.Duration
 }
+
+func (w *walk) under() bool { return w.at > 0 || w.again }
 
 func (w *walk) start(n int) {
 	if w.at > 0 {
@@ -85,6 +84,23 @@ func (w *walk) next(t *table) *user {
 	}
 	w.at--
 	return t.At(w.at)
+}
+
+// sweep proves the positions of all users.
+type sweep struct {
+	walk
+	due   time.Time
+	every time.Duration
+	began time.Time     // zero: none is under way
+	took  time.Duration // the last one
+	late  time.Time     // when a late marker began one
+}
+
+// rest notes that a sweep is over, if it is.
+func (s *sweep) rest(now time.Time) {
+	if !s.under() && !s.began.IsZero() {
+		s.took, s.began = now.Sub(s.began), time.Time{}
+	}
 }
 
 func newShard(h *hub, n int) *shard {
@@ -137,7 +153,7 @@ type round struct {
 type sweptUser struct {
 	user userid.ID
 	pos  uint64 // when the round began
-	last uint64 // the user's last frame up to the marker, 0 when none behind the round's start
+	last uint64 // the user's last frame, maybe behind the marker; 0 when none behind the round's start
 }
 
 // kick starts a round if there is anything to do and none is under way.
@@ -185,7 +201,7 @@ func (sh *shard) take() (jobs []job) {
 	return jobs
 }
 
-func (sh *shard) sweeping() bool { return sh.life.name != "" && (sh.sweep.at > 0 || sh.sweep.again) }
+func (sh *shard) sweeping() bool { return sh.life.name != "" && sh.sweep.under() }
 
 // health says whether a shard's markers are answered; it may be read by anyone.
 type health struct {

@@ -229,9 +229,9 @@ func (s *sim) answer(r *round, jobs []job, swept []sweptUser, to uint64) {
 		from = min(from, w.pos)
 	}
 	res.first = max(s.first, from+1)
-	last := func(u userid.ID) (seq uint64) {
+	last := func(u userid.ID) (seq uint64) { // of all that is stored now, also behind the marker
 		for _, f := range s.frames {
-			if f.user == u && f.seq > from && f.seq >= s.first && f.seq <= to {
+			if f.user == u && f.seq > from && f.seq >= s.first {
 				seq = f.seq
 			}
 		}

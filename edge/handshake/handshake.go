@@ -27,6 +27,8 @@ type Rules struct {
 	Prefix string
 	// Origins are the web pages that may connect.
 	Origins Origins
+	// Proxies are believed when they say who the client is.
+	Proxies Proxies
 }
 
 // Request is an accepted request. It holds no reference to the bytes it was read from.

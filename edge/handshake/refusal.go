@@ -27,12 +27,15 @@ const (
 	ReasonLogins      Reason = "logins"      // logins are not done in time
 	ReasonMemory      Reason = "memory"
 	ReasonDraining    Reason = "draining"
+	ReasonAddress     Reason = "address" // too many attempts from one address
+	ReasonProxy       Reason = "proxy"   // no header of the PROXY protocol from a trusted proxy
 )
 
 // Reasons lists every Reason.
 func Reasons() []Reason {
 	return []Reason{ReasonMalformed, ReasonMethod, ReasonPath, ReasonUser, ReasonUpgrade, ReasonVersion, ReasonKey,
-		ReasonTooLarge, ReasonOrigin, ReasonToken, ReasonTimeout, ReasonConnections, ReasonArriving, ReasonLogins, ReasonMemory, ReasonDraining}
+		ReasonTooLarge, ReasonOrigin, ReasonToken, ReasonTimeout, ReasonConnections, ReasonArriving, ReasonLogins, ReasonMemory, ReasonDraining,
+		ReasonAddress, ReasonProxy}
 }
 
 // Refusal is the answer to a request that is not accepted.
@@ -83,6 +86,16 @@ var (
 	RefuseMemory = busy(ReasonMemory, "this edge is short of memory, try again", 10)
 	// RefuseDraining is the answer while the edge goes away: another one is there at once.
 	RefuseDraining = busy(ReasonDraining, "this edge goes away, try again", 1)
+	// RefuseAddress is the answer to a client whose address connects too often. Its load
+	// balancer must not try another edge for it, hence no 503.
+	RefuseAddress = &Refusal{Status: http.StatusTooManyRequests, Reason: ReasonAddress,
+		Text: "too many connections from your address, try again", retry: 10}
+	// RefuseStranger is the answer of a listener of proxies to everybody else.
+	RefuseStranger = &Refusal{Status: http.StatusForbidden, Reason: ReasonProxy,
+		Text: "only load balancers connect here"}
+	// RefuseHeader is the answer to a proxy without a proper header.
+	RefuseHeader = &Refusal{Status: http.StatusBadRequest, Reason: ReasonProxy,
+		Text: "a connection must begin with a header of the PROXY protocol, version 2"}
 )
 
 func malformed(text string) *Refusal {

@@ -15,7 +15,7 @@ import (
 func TestAcceptedSocketsHaveNoDelay(t *testing.T) {
 	e := &echo{}
 	got := make(chan int, 1)
-	e.accepted = func(k loop.Key) {
+	e.accepted = func(k loop.Key, _ int) {
 		v, err := e.l.NoDelay(k)
 		if err != nil {
 			v = -1
@@ -89,7 +89,7 @@ func TestLackOfDescriptorsPausesAccepting(t *testing.T) {
 	failed := make(chan error, 64)
 	e.failed = func(err error) { failed <- err }
 	accepted := make(chan loop.Key, 1)
-	e.accepted = func(k loop.Key) { accepted <- k }
+	e.accepted = func(k loop.Key, _ int) { accepted <- k }
 	addr := start(t, e, 20*time.Millisecond)
 
 	c, err := net.ResolveTCPAddr("tcp", addr)
@@ -145,7 +145,7 @@ func TestLoopsShareConnections(t *testing.T) {
 	accepted := make(chan int, n*each)
 	var loops []*loop.Loop[func()]
 	for i := range n {
-		e := &echo{accepted: func(loop.Key) { accepted <- i }}
+		e := &echo{accepted: func(loop.Key, int) { accepted <- i }}
 		l, err := loop.New(loop.Handler[func()](e), loop.Config{})
 		if err != nil {
 			t.Fatal(err)
@@ -180,4 +180,70 @@ func TestLoopsShareConnections(t *testing.T) {
 			t.Errorf("loop %d got %d of %d", i, g, n*each)
 		}
 	}
+}
+
+// Each connection comes with the number of its listener, also when another loop accepted it.
+func TestListenersAreTold(t *testing.T) {
+	const n, each = 3, 60
+	var lns [2]net.Listener
+	for i := range lns {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lns[i] = ln
+	}
+	accepted := make(chan int, 2*each)
+	var loops []*loop.Loop[func()]
+	for range n {
+		e := &echo{accepted: func(_ loop.Key, from int) { accepted <- from }}
+		l, err := loop.New(loop.Handler[func()](e), loop.Config{Tick: 10 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ln := range lns {
+			if err := l.Listen(ln); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e.l = l
+		loops = append(loops, l)
+	}
+	loop.Share(loops)
+	var run sync.WaitGroup
+	for _, l := range loops {
+		run.Go(func() {
+			if err := l.Run(); err != nil {
+				t.Errorf("run: %v", err)
+			}
+		})
+	}
+	for i := range 2 * each {
+		roundTrip(t, dial(t, lns[i%2].Addr().String()), "x")
+		if from := <-accepted; from != i%2 {
+			t.Fatalf("a connection of listener %d came as one of %d", i%2, from)
+		}
+	}
+	for _, ln := range lns {
+		_ = ln.Close()
+	}
+	for _, l := range loops {
+		l.StopAccepting()
+	}
+	for _, ln := range lns { // both are shut
+		for deadline := time.Now().Add(5 * time.Second); ; {
+			c, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				break
+			}
+			_ = c.Close()
+			if time.Now().After(deadline) {
+				t.Fatal("still accepting")
+			}
+		}
+	}
+	for _, l := range loops {
+		l.Stop()
+	}
+	run.Wait()
 }

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type echo struct {
 	l        *loop.Loop[func()]
 	buf      [64 << 10]byte
-	accepted func(loop.Key)
+	accepted func(k loop.Key, from int)
 	readable func(loop.Key) bool // true: handled
 	hangup   func(loop.Key)
 	writable func(loop.Key)
@@ -31,9 +31,9 @@ type echo struct {
 	turns    atomic.Int64
 }
 
-func (e *echo) Accept(k loop.Key) {
+func (e *echo) Accept(k loop.Key, from int) {
 	if e.accepted != nil {
-		e.accepted(k)
+		e.accepted(k, from)
 	}
 }
 

@@ -32,8 +32,9 @@ func (k Key) Slot() int { return int(uint32(k)) }
 
 // Handler is what a Loop calls, always on the loop's goroutine; no method may block.
 type Handler[M any] interface {
-	// Accept takes over a new connection, which is already watched for reading.
-	Accept(k Key)
+	// Accept takes over a new connection, which is already watched for reading. from is
+	// the number of its listener, counted from 0 in the order of Listen.
+	Accept(k Key, from int)
 	// Readable is called while k has something to read and reading is wanted: bytes,
 	// the end of the stream or an error; Read tells which.
 	Readable(k Key)
@@ -77,7 +78,7 @@ const (
 const (
 	dataWake   int32 = -1
 	dataTimer  int32 = -2
-	dataListen int32 = -3
+	dataListen int32 = -3 // the first listener; -4 the second, and so on
 )
 
 // Loop watches the descriptors of one goroutine, the one in Run. Post, Stop and
@@ -89,11 +90,12 @@ type Loop[M any] struct {
 	mail    mailbox[M]
 	epfile  *os.File // of the epoll descriptor: parks in Go's poller
 	events  []unix.EpollEvent
-	ready   int        // events of the last poll
-	lisfd   int        // -1: none
-	paused  int        // ticks until accepting goes on; 0: not paused
-	peers   []*Loop[M] // that share the accepted connections, this one included; see Share
+	ready   int // events of the last poll
 	clock   clock
+
+	listeners []int      // descriptors, in the order of Listen
+	paused    int        // ticks until accepting goes on; 0: not paused
+	peers     []*Loop[M] // that share the accepted connections, this one included; see Share
 
 	stop   atomic.Bool
 	refuse atomic.Bool // StopAccepting was called and not heard yet
@@ -104,11 +106,11 @@ type mailbox[M any] struct {
 	wakefd   int
 	sleeping atomic.Bool
 
-	mu     sync.Mutex
-	queue  []M     // guarded by mu
-	fds    []int32 // guarded by mu: connections that other loops hand over
-	closed bool    // guarded by mu: wakefd is gone, messages are dropped
-	spare  []M     // owned by the loop's goroutine: the queue of the turn before, empty
+	mu      sync.Mutex
+	queue   []M        // guarded by mu
+	adopted []accepted // guarded by mu: connections that other loops hand over
+	closed  bool       // guarded by mu: wakefd is gone, messages are dropped
+	spare   []M        // owned by the loop's goroutine: the queue of the turn before, empty
 }
 
 // New opens the descriptors of a loop. Run closes them at its end; Release does if it never runs.
@@ -120,7 +122,7 @@ func New[M any](h Handler[M], cfg Config) (*Loop[M], error) {
 		cfg.Events = defaultEvents
 	}
 	l := &Loop[M]{
-		handler: h, lisfd: -1, clock: newClock(cfg.Tick),
+		handler: h, clock: newClock(cfg.Tick),
 		events: make([]unix.EpollEvent, cfg.Events),
 	}
 	l.mail.wakefd = -1
@@ -162,10 +164,11 @@ func (l *Loop[M]) watch(fd int, data int32) error {
 	return nil
 }
 
-// Listen makes the loop accept connections of ln, before Run. Several loops may share
-// one listener: each takes a duplicate of its descriptor and shuts only that. The
-// caller then closes ln: as long as it is open, Go's own poller is woken by each
-// connection too.
+// Listen makes the loop accept connections of ln, before Run. It may be called more than
+// once; loops that share connections must be given the same listeners in the same order.
+// Several loops may share one listener: each takes a duplicate of its descriptor and shuts
+// only that. The caller then closes ln: as long as it is open, Go's own poller is woken by
+// each connection too.
 func (l *Loop[M]) Listen(ln net.Listener) error {
 	sc, ok := ln.(syscall.Conn)
 	if !ok {
@@ -188,11 +191,11 @@ func (l *Loop[M]) Listen(ln net.Listener) error {
 	// Linux hands TCP_NODELAY of the listener on to what it accepts: one system call
 	// here instead of one for each connection. A test holds it to that.
 	_ = unix.SetsockoptInt(dup, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	if err := l.watch(dup, dataListen); err != nil {
+	if err := l.watch(dup, dataListen-int32(len(l.listeners))); err != nil {
 		_ = unix.Close(dup)
 		return err
 	}
-	l.lisfd = dup
+	l.listeners = append(l.listeners, dup)
 	return nil
 }
 
@@ -219,7 +222,7 @@ func (b *mailbox[M]) wake() {
 // Stop makes Run return soon; connections that are open then are closed without a word.
 func (l *Loop[M]) Stop() { l.stop.Store(true); l.nudge() }
 
-// StopAccepting makes the loop shut its listener soon. When every loop has done so the
+// StopAccepting makes the loop shut its listeners soon. When every loop has done so the
 // kernel refuses new connections.
 func (l *Loop[M]) StopAccepting() { l.refuse.Store(true); l.nudge() }
 
@@ -271,7 +274,7 @@ func (l *Loop[M]) Run() error {
 func (b *mailbox[M]) empty() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.queue) == 0 && len(b.fds) == 0
+	return len(b.queue) == 0 && len(b.adopted) == 0
 }
 
 // turn works through what the last poll found and what was posted. It reports whether
@@ -279,7 +282,7 @@ func (b *mailbox[M]) empty() bool {
 func (l *Loop[M]) turn() (busy bool) {
 	l.clock.read()
 	if l.refuse.CompareAndSwap(true, false) {
-		l.shutListener()
+		l.shutListeners()
 	}
 	busy = l.ready > 0
 	// Messages first: what was posted before a peer sent a byte is known when that byte
@@ -298,16 +301,16 @@ func (l *Loop[M]) turn() (busy bool) {
 }
 
 func (l *Loop[M]) dispatch(ev *unix.EpollEvent) {
-	switch ev.Fd {
-	case dataWake:
-		l.emptyCounter(l.mail.wakefd)
-	case dataTimer:
+	switch {
+	case ev.Fd >= 0:
+		l.socketReady(Key(uint64(uint32(ev.Pad))<<32|uint64(uint32(ev.Fd))), ev.Events)
+	case ev.Fd <= dataListen:
+		l.accept(int(dataListen - ev.Fd))
+	case ev.Fd == dataTimer:
 		l.emptyCounter(l.clock.fd)
 		l.tick()
-	case dataListen:
-		l.accept()
-	default:
-		l.socketReady(Key(uint64(uint32(ev.Pad))<<32|uint64(uint32(ev.Fd))), ev.Events)
+	case ev.Fd == dataWake:
+		l.emptyCounter(l.mail.wakefd)
 	}
 }
 
@@ -342,11 +345,11 @@ func (l *Loop[M]) socketReady(k Key, events uint32) {
 func (l *Loop[M]) messages() bool {
 	b := &l.mail
 	b.mu.Lock()
-	q, fds := b.queue, b.fds
-	b.queue, b.fds = b.spare, nil
+	q, adopted := b.queue, b.adopted
+	b.queue, b.adopted = b.spare, nil
 	b.mu.Unlock()
-	for _, fd := range fds {
-		l.take(int(fd))
+	for _, a := range adopted {
+		l.take(a)
 	}
 	for i := range q {
 		l.handler.Message(q[i])
@@ -358,7 +361,7 @@ func (l *Loop[M]) messages() bool {
 	if b.spare = q[:0]; cap(q) > keepMailbox {
 		b.spare = nil // a burst is over: give its memory back
 	}
-	return len(q) > 0 || len(fds) > 0
+	return len(q) > 0 || len(adopted) > 0
 }
 
 // tick turns the wheel up to now, and once in a Tick ends a pause in accepting.
@@ -368,8 +371,8 @@ func (l *Loop[M]) tick() {
 		return
 	}
 	if l.paused > 0 {
-		if l.paused--; l.paused == 0 && l.lisfd >= 0 {
-			_ = l.watch(l.lisfd, dataListen)
+		if l.paused--; l.paused == 0 {
+			l.resumeAccept()
 		}
 	}
 	l.handler.Tick()
@@ -382,15 +385,15 @@ func (l *Loop[M]) Release() { l.release() }
 // once closed is set.
 func (l *Loop[M]) release() {
 	l.mail.mu.Lock()
-	for _, fd := range l.mail.fds {
-		_ = unix.Close(int(fd))
+	for _, a := range l.mail.adopted {
+		_ = unix.Close(int(a.fd))
 	}
-	l.mail.closed, l.mail.queue, l.mail.fds = true, nil, nil
+	l.mail.closed, l.mail.queue, l.mail.adopted = true, nil, nil
 	if l.mail.wakefd >= 0 {
 		_ = unix.Close(l.mail.wakefd)
 	}
 	l.mail.mu.Unlock()
-	l.shutListener()
+	l.shutListeners()
 	l.table.closeAll()
 	l.clock.close()
 	if l.epfile != nil {

@@ -108,7 +108,7 @@ func TestStaleEventsDoNotReachAReusedDescriptor(t *testing.T) {
 	e := &echo{}
 	var keys []loop.Key
 	accepted := make(chan loop.Key, 3)
-	e.accepted = func(k loop.Key) { keys = append(keys, k); accepted <- k }
+	e.accepted = func(k loop.Key, _ int) { keys = append(keys, k); accepted <- k }
 	var third loop.Key
 	done := make(chan bool, 1)
 	armed := false
@@ -174,7 +174,7 @@ func TestStaleEventsDoNotReachAReusedDescriptor(t *testing.T) {
 func TestHangupWhileReadingIsNotWanted(t *testing.T) {
 	e := &echo{}
 	accepted, gone := make(chan loop.Key, 1), make(chan loop.Key, 1)
-	e.accepted = func(k loop.Key) { e.l.Want(k, false, false); accepted <- k }
+	e.accepted = func(k loop.Key, _ int) { e.l.Want(k, false, false); accepted <- k }
 	e.hangup = func(k loop.Key) { gone <- k }
 	c := dial(t, start(t, e, 0))
 	k := <-accepted
@@ -188,7 +188,7 @@ func TestHangupWhileReadingIsNotWanted(t *testing.T) {
 func TestWritableOnlyWhileWanted(t *testing.T) {
 	e := &echo{}
 	accepted, writable := make(chan loop.Key, 1), make(chan bool, 1)
-	e.accepted = func(k loop.Key) { accepted <- k }
+	e.accepted = func(k loop.Key, _ int) { accepted <- k }
 	e.writable = func(k loop.Key) { e.l.Want(k, true, false); writable <- true }
 	c := dial(t, start(t, e, 0))
 	k := <-accepted
@@ -207,7 +207,7 @@ func TestWritableOnlyWhileWanted(t *testing.T) {
 func TestExactTimersDoNotWaitForTheTick(t *testing.T) {
 	e := &echo{}
 	accepted, fired := make(chan loop.Key, 1), make(chan struct{}, 1)
-	e.accepted = func(k loop.Key) { accepted <- k }
+	e.accepted = func(k loop.Key, _ int) { accepted <- k }
 	e.timeout = func(loop.Key) { fired <- struct{}{} }
 	dial(t, start(t, e, time.Hour))
 	k := <-accepted
@@ -229,7 +229,7 @@ func TestWakesUpForExactTimersOnly(t *testing.T) {
 	const tick = 100 * time.Millisecond // five grains
 	e := &echo{}
 	accepted, fired := make(chan loop.Key, 1), make(chan struct{}, 1)
-	e.accepted = func(k loop.Key) { accepted <- k }
+	e.accepted = func(k loop.Key, _ int) { accepted <- k }
 	e.timeout = func(loop.Key) { fired <- struct{}{} }
 	dial(t, start(t, e, tick))
 	k := <-accepted
@@ -250,7 +250,7 @@ func TestTimers(t *testing.T) {
 	e := &echo{}
 	accepted := make(chan loop.Key, 3)
 	fired := make(chan loop.Key, 8)
-	e.accepted = func(k loop.Key) { accepted <- k }
+	e.accepted = func(k loop.Key, _ int) { accepted <- k }
 	e.timeout = func(k loop.Key) { fired <- k }
 	addr := start(t, e, time.Millisecond)
 	dial(t, addr)

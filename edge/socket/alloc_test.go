@@ -55,12 +55,16 @@ func (g *inside) posted(c *Conn, m *message) {
 	}
 }
 
-// onLoop runs f on the loop of a connection that is logged in and at rest. Its peer
-// throws away what it gets.
+// onLoop runs f on the loop of a connection that is logged in and at rest, and came through
+// a proxy. Its peer throws away what it gets.
 func onLoop(t testing.TB, f func(*Conn)) {
 	t.Helper()
 	above := &inside{run: make(chan func(*Conn), 1), conn: make(chan *Conn, 1)}
-	cfg := Config{Edge: "edge-a", Rules: handshake.Rules{Prefix: "/ws"}, Loops: 1,
+	proxies, err := handshake.ParseProxies([]string{"127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Edge: "edge-a", Rules: handshake.Rules{Prefix: "/ws", Proxies: proxies}, Loops: 1,
 		Rates: Rates{Frames: 400_000, Bytes: MaxByteRate}} // counted, never reached
 	cfg.setDefaults()
 	deps := Deps{Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Verifier: quiet{}, Uplink: quiet{}, Downlink: quiet{}}
@@ -84,7 +88,7 @@ func onLoop(t testing.TB, f func(*Conn)) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	d := ws.Dialer{Header: ws.HandshakeHeaderHTTP{"Authorization": {"Bearer x"}}}
+	d := ws.Dialer{Header: ws.HandshakeHeaderHTTP{"Authorization": {"Bearer x"}, "X-Forwarded-For": {"203.0.113.5"}}}
 	br, _, err := d.Upgrade(conn, mustURL("ws://a/ws"))
 	if err != nil {
 		t.Fatal(err)

@@ -21,6 +21,10 @@ type Config struct {
 	// DrainRate is how many sockets Drain closes in a second; 0 is 500. Higher ends a
 	// drain sooner and makes the other edges take a steeper wave of logins.
 	DrainRate int
+	// Attempts is how many handshakes a second one client address may try for ever, and
+	// attempts.Burst seconds' worth at once; 0: no bound. Whose address it is must be known:
+	// nothing is bounded while Rules.Proxies is empty.
+	Attempts int
 	// Verifiers is how many tokens are verified at once; 0 is 4. A verification can wait
 	// for a key that is fetched.
 	Verifiers int

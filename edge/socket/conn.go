@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"net/netip"
 	"strconv"
 
 	"github.com/gobwas/ws"
@@ -50,13 +51,14 @@ type work struct {
 	rest   []byte // bytes that were read and not looked at: of a request, or behind a frame in flight
 	restAt int    // of rest, up to here done
 
-	out     []byte // bytes for the peer, from a frame's start
-	outAt   int    // of out, up to here written
-	moved   stamp  // when the peer last took a byte of out
-	since   stamp  // when the first byte of the incomplete message arrived
-	flight  []byte // payload that the uplink owns
-	leaving bool   // Disconnected is what is in flight
-	retries uint8  // of Disconnected
+	out     []byte          // bytes for the peer, from a frame's start
+	outAt   int             // of out, up to here written
+	moved   stamp           // when the peer last took a byte of out
+	since   stamp           // when the first byte of the incomplete message arrived
+	flight  []byte          // payload that the uplink owns
+	client  *netip.AddrPort // that proxies told of; see client.go
+	leaving bool            // Disconnected is what is in flight
+	retries uint8           // of Disconnected
 }
 
 // state is the station of a connection's life, in this order; none is entered twice.
@@ -95,6 +97,9 @@ const (
 	fArriving                     // counts as arriving; see arrivals.go
 	fLimited                      // has sent too much: see rate.go
 	fPaid                         // stands in keeper.paid
+	fProxied                      // came to a listener of proxies
+	fHeader                       // a PROXY header comes first
+	fForwarded                    // the peer is a proxy, its client is another
 )
 
 func (c *Conn) has(f flags) bool { return c.flags&f != 0 }
@@ -135,7 +140,8 @@ func (c *Conn) settle() {
 		c.resume() // the peer's close frame may lie in what waited
 	}
 	w.parser.releaseDone(&c.k.pool)
-	if w.rest == nil && w.out == nil && w.flight == nil && !w.leaving && w.parser.resting() {
+	knows := w.client != nil && c.has(fArriving) // who it is, for Connected
+	if w.rest == nil && w.out == nil && w.flight == nil && !w.leaving && !knows && w.parser.resting() {
 		c.w = nil
 		c.k.giveWork(w)
 	}

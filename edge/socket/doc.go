@@ -4,6 +4,7 @@
 //
 //	loop ──► keeper (one per loop, owns its Conns without a lock)
 //	            │
+//	            ├─ client    whose connection it is: PROXY header, X-Forwarded-For; how often it may try
 //	            ├─ open      handshake ──► 101, or an HTTP refusal
 //	            ├─ parser    bytes ──► messages and control frames (RFC 6455)
 //	            ├─ gateway   login ─► pool ─► Verifier        (the client protocol)

@@ -103,6 +103,7 @@ type rig struct {
 	up   *up
 	down *down
 	addr string
+	via  string // where connections begin with a PROXY header
 	reg  *prometheus.Registry
 	end  chan error
 	log  *logged
@@ -166,8 +167,12 @@ func (r *rig) run(s *socket.Server) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.Server, r.addr = s, ln.Addr().String()
-	go func() { r.end <- s.Serve(ln) }()
+	proxied, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.Server, r.addr, r.via = s, ln.Addr().String(), proxied.Addr().String()
+	go func() { r.end <- s.Serve(ln, proxied) }()
 	r.t.Cleanup(func() {
 		s.Abort()
 		if err := <-r.end; err != nil && !errors.Is(err, socket.ErrAborted) {
@@ -176,7 +181,7 @@ func (r *rig) run(s *socket.Server) {
 	})
 }
 
-// metric returns the value of a counter or gauge, summed over its labels that match.
+// metric returns the value of a counter or gauge, or the count of a histogram, summed over its labels that match.
 func (r *rig) metric(name string, labels ...string) float64 {
 	r.t.Helper()
 	families, err := r.reg.Gather()
@@ -199,7 +204,7 @@ func (r *rig) metric(name string, labels ...string) float64 {
 					continue next
 				}
 			}
-			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 		}
 	}
 	return sum
@@ -247,7 +252,12 @@ type peer struct {
 // connect makes the TCP connection only.
 func (r *rig) connect() *peer {
 	r.t.Helper()
-	c, err := net.Dial("tcp", r.addr)
+	return r.connectTo(r.addr)
+}
+
+func (r *rig) connectTo(addr string) *peer {
+	r.t.Helper()
+	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		r.t.Fatal(err)
 	}

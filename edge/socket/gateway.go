@@ -65,13 +65,15 @@ func (g *gateway) relay(c *Conn, data []byte) {
 
 func (g *gateway) publish(c *Conn, t envelope.Type, data []byte) {
 	c.set(fInFlight)
+	trace := ""
 	if t == envelope.Frame {
 		c.set(fFrame)
+		trace = traceParent(data)
 	}
 	c.sess.events++
 	g.srv.deps.Uplink.Publish(c, envelope.Event{
 		User: c.user, Type: t, Edge: g.srv.cfg.Edge, Conn: c.connID(), N: uint64(c.sess.events),
-		Time: time.Now(), Reason: ends[c.end].reason, Data: data, After: c.sess.lane,
+		Time: time.Now(), Reason: ends[c.end].reason, Data: data, After: c.sess.lane, Trace: trace,
 	})
 }
 
@@ -79,11 +81,7 @@ func (g *gateway) publish(c *Conn, t envelope.Type, data []byte) {
 func (g *gateway) announce(c *Conn) {
 	c.set(fAnnounced)
 	c.drop(fReannounce)
-	hello := envelope.Hello{DeviceID: c.sess.device}
-	if addr := c.k.loop.PeerAddr(c.key); addr.IsValid() {
-		hello.Addr = addr.String()
-	}
-	data, err := json.Marshal(hello)
+	data, err := json.Marshal(envelope.Hello{DeviceID: c.sess.device, Addr: c.clientAddr()})
 	if err != nil { // two strings always marshal
 		data = nil
 	}
@@ -187,6 +185,9 @@ func (g *gateway) posted(c *Conn, m *message) {
 		}
 		c.k.add(nDelivered, 1)
 		c.send(ws.OpText, m.data)
+		if m.echoes != 0 {
+			g.srv.metrics.echoed(m.echoes, time.Now())
+		}
 	case mMoved:
 		if m.at != c.sess.at {
 			c.sess.at = m.at

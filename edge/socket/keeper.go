@@ -30,7 +30,7 @@ type keeper struct {
 	drainNext int // slot at which the drain goes on; see drain.go
 	drained   int // connections that have their turn
 
-	originLogged stamp // 0: never
+	logs logs
 	counts
 }
 
@@ -67,7 +67,7 @@ func (k *keeper) giveWork(w *work) {
 }
 
 // Accept is loop.Handler.
-func (k *keeper) Accept(key loop.Key) {
+func (k *keeper) Accept(key loop.Key, from int) {
 	for key.Slot() >= len(k.conns) {
 		k.conns = append(k.conns, nil)
 	}
@@ -77,7 +77,11 @@ func (k *keeper) Accept(key loop.Key) {
 	k.add(nAccepted, 1)
 	open := k.srv.live.Add(1)
 	k.arrives(c)
-	if r := k.admit(int(open)); r == nil {
+	r := k.admit(int(open))
+	if r == nil && from >= fromProxies {
+		r = c.expectHeader()
+	}
+	if r == nil {
 		c.rearm()
 	} else if int(open) > k.srv.cfg.Limits.Connections+maxRefusing {
 		c.turnAway(r)

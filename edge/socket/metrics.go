@@ -3,6 +3,7 @@ package socket
 import (
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -16,6 +17,7 @@ const (
 	nAccepted count = iota
 	nAcceptFailures
 	nOpened
+	nInClear
 	nHandshakesLost
 	nLogins
 	nHeartbeats
@@ -37,6 +39,7 @@ var sums = [countKinds]struct{ name, help string }{
 	nAccepted:       {"accepted_total", "TCP connections accepted."},
 	nAcceptFailures: {"accept_failures_total", "Pauses in accepting for lack of descriptors or memory."},
 	nOpened:         {"handshakes_total", "Handshakes that became a WebSocket."},
+	nInClear:        {"handshakes_in_clear_total", "Handshakes whose client talks to its proxy without TLS, as X-Forwarded-Proto tells."},
 	nHandshakesLost: {"handshakes_lost_total", "Connections that went before their request was complete."},
 	nLogins:         {"logins_total", "Connections that logged in and were attached."},
 	nHeartbeats:     {"heartbeats_total", "Heartbeats of the client protocol that were answered."},
@@ -70,10 +73,15 @@ func (c *counts) add(k count, n int) { c.n[k].Add(uint64(n)) }
 type metrics struct {
 	closed  [endCount]prometheus.Counter
 	refused map[handshake.Reason]prometheus.Counter
+	echo    prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
-	m := &metrics{refused: map[handshake.Reason]prometheus.Counter{}}
+	m := &metrics{refused: map[handshake.Reason]prometheus.Counter{}, echo: prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "wirepost_edge_echo_seconds",
+		Help:    "Time from the receipt of a client's message at this edge to its echo at a socket of the sender here, stored and delivered: the edge's clock alone.",
+		Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 60},
+	})}
 	closed := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "wirepost_edge_closed_total",
 		Help: "Connections that ended, by close code and reason; code peer is a close frame of the client.",
@@ -95,9 +103,15 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 	for _, r := range handshake.Reasons() {
 		m.refused[r] = refused.WithLabelValues(string(r))
 	}
-	reg.MustRegister(closed, refused)
+	reg.MustRegister(closed, refused, m.echo)
 	s.registerSums(reg)
 	return m
+}
+
+// echoed takes the echo, at now, of a message that was received at ms (downlink.Frame). A
+// clock that was set back meanwhile makes it 0.
+func (m *metrics) echoed(ms int64, now time.Time) {
+	m.echo.Observe(max(now.Sub(time.UnixMilli(ms)), 0).Seconds())
 }
 
 // registerSums registers what the loops count.

@@ -15,7 +15,20 @@ func (c *Conn) readRequest(b []byte) {
 		if c.keepRest(b); c.state != stHandshake {
 			return
 		}
-		b, scan = c.w.rest, &c.w.scan
+		b, scan = c.w.rest[c.w.restAt:], &c.w.scan
+	}
+	if c.has(fHeader) {
+		request := c.readHeader(b)
+		if request == nil {
+			if scan == &first && c.state == stHandshake {
+				c.keepRest(b)
+			}
+			return
+		}
+		if scan != &first {
+			c.w.restAt = len(c.w.rest) - len(request)
+		}
+		b = request
 	}
 	end, refused := scan.End(b)
 	if refused != nil {
@@ -35,11 +48,16 @@ func (c *Conn) readRequest(b []byte) {
 
 // open answers a whole request. behind are the bytes that came after it: frames already.
 func (c *Conn) open(request, behind []byte) {
-	rules := &c.k.srv.cfg.Rules
-	req, origin, refused := rules.Read(request)
+	client, scheme := c.identify(request)
+	if !c.k.mayTry(client) {
+		c.k.logAddress(client, scheme)
+		c.refuse(handshake.RefuseAddress)
+		return
+	}
+	req, origin, refused := c.k.srv.cfg.Rules.Read(request)
 	switch {
 	case refused != nil && refused.Reason == handshake.ReasonOrigin:
-		c.k.logOrigin(origin)
+		c.k.logOrigin(origin, client, scheme)
 	case refused == nil && c.k.srv.draining.Load():
 		refused = handshake.RefuseDraining
 	}
@@ -58,6 +76,9 @@ func (c *Conn) open(request, behind []byte) {
 	}
 	c.set(fCounted)
 	c.k.add(nOpened, 1)
+	if scheme == handshake.SchemeHTTP {
+		c.k.add(nInClear, 1)
+	}
 	c.k.open.Add(1)
 	c.user = req.User
 	c.k.layer.opened(c, req.Token)
@@ -97,14 +118,4 @@ func (c *Conn) turnAway(r *handshake.Refusal) {
 	c.k.tmp = r.Append(c.k.tmp[:0])
 	_, _ = c.k.loop.Write(c.key, c.k.tmp)
 	c.closeSocket()
-}
-
-// logOrigin tells the operator which variable lets the page in, at most once a second.
-func (k *keeper) logOrigin(origin string) {
-	now := k.now()
-	if k.originLogged != 0 && !k.originLogged.after(time.Second).reached(now) {
-		return
-	}
-	k.originLogged = max(now, 1)
-	k.srv.log.Warn("a page may not connect: its origin is not in ALLOWED_ORIGINS", "origin", origin[:min(len(origin), 200)])
 }

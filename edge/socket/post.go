@@ -11,6 +11,7 @@ type message struct {
 	lane    uint32 // the incarnation in which the event was stored
 	at      downlink.Token
 	data    []byte // shared with other connections, read only
+	echoes  int64  // see downlink.Frame
 	err     error
 	verdict *verdict
 }
@@ -49,7 +50,7 @@ func (c *Conn) AttachFailed(err error) { c.k.loop.Post(message{c: c, kind: mAtta
 
 // Deliver is downlink.Receiver.
 func (c *Conn) Deliver(f downlink.Frame) {
-	c.k.loop.Post(message{c: c, kind: mDeliver, data: f.Data, at: f.At})
+	c.k.loop.Post(message{c: c, kind: mDeliver, data: f.Data, at: f.At, echoes: f.Echoes})
 }
 
 // Moved is downlink.Receiver.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/wirepost/wirepost/edge/attempts"
 	"github.com/wirepost/wirepost/edge/loop"
 )
 
@@ -32,7 +33,8 @@ type Server struct {
 	log       *slog.Logger
 	metrics   *metrics
 	keepers   []*keeper
-	verifiers *pool // nil for an echo
+	verifiers *pool           // nil for an echo
+	attempts  *attempts.Table // nil: no bound
 
 	nums     atomic.Uint64 // the last connection's number
 	live     atomic.Int64  // connections of which something is left, if only an event in flight
@@ -59,6 +61,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 
 func newServer(cfg Config, deps Deps, above func(*Server) layer) (*Server, error) {
 	s := &Server{cfg: cfg, deps: deps, log: deps.Log, empty: make(chan struct{}, 1), stopped: make(chan struct{})}
+	if cfg.Attempts > 0 {
+		s.attempts = attempts.New(min(cfg.Attempts, attempts.MaxRate))
+	}
 	// Random, so that an id is not given twice over restarts; 59 bits leave room to count.
 	s.nums.Store(rand.Uint64N(1 << 59))
 	l := above(s)
@@ -74,15 +79,18 @@ func newServer(cfg Config, deps Deps, above func(*Server) layer) (*Server, error
 	return s, nil
 }
 
-// Serve takes over ln, accepts its connections and works until Abort. It closes ln; the
-// loops hold the listening socket until Drain or Abort.
-func (s *Server) Serve(ln net.Listener) error {
-	defer func() { _ = ln.Close() }()
+// Serve takes over ln, accepts its connections and works until Abort. The connections of
+// proxied, which it takes over too, come from trusted proxies alone and begin with a header
+// of the PROXY protocol. It closes all listeners; the loops hold the listening sockets until
+// Drain or Abort.
+func (s *Server) Serve(ln net.Listener, proxied ...net.Listener) error {
+	lns := append([]net.Listener{ln}, proxied...)
+	defer closeAll(lns)
 	defer s.Abort()
-	if err := s.listen(ln); err != nil {
+	if err := s.listen(lns); err != nil {
 		return err
 	}
-	_ = ln.Close()
+	closeAll(lns)
 	errs := make(chan error, len(s.keepers))
 	for _, k := range s.keepers {
 		go func() {
@@ -102,8 +110,14 @@ func (s *Server) Serve(ln net.Listener) error {
 	return errors.Join(all...)
 }
 
-// listen gives each loop the listener. After it the loops are to be run.
-func (s *Server) listen(ln net.Listener) error {
+func closeAll(lns []net.Listener) {
+	for _, ln := range lns {
+		_ = ln.Close()
+	}
+}
+
+// listen gives each loop the listeners. After it the loops are to be run.
+func (s *Server) listen(lns []net.Listener) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.aborted {
@@ -111,8 +125,10 @@ func (s *Server) listen(ln net.Listener) error {
 	}
 	var loops []*loop.Loop[message]
 	for _, k := range s.keepers {
-		if err := k.loop.Listen(ln); err != nil {
-			return fmt.Errorf("serve: %w", err)
+		for _, ln := range lns {
+			if err := k.loop.Listen(ln); err != nil {
+				return fmt.Errorf("serve: %w", err)
+			}
 		}
 		loops = append(loops, k.loop)
 	}

@@ -7,19 +7,20 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/wirepost/wirepost/shared/subject"
 )
 
 // flights is the table of events between Publish and PublishDone. Slots are reused; a
 // reply subject is <inbox>.<slot>-<generation>, so an answer to what the slot held
 // before finds nothing.
 type flights struct {
-	reply  string // inbox and a dot
-	slots  []flight
-	free   []int
-	ready  []int // to be published, oldest first
-	flying int
-	gen    uint64  // of the event added last; never starts again
-	spare  []event // the queue's other half
+	reply string // inbox and a dot
+	lanes []lane
+	slots []flight
+	free  []int
+	gen   uint64  // of the event added last; never starts again
+	spare []event // the queue's other half
 }
 
 type flight struct {
@@ -27,16 +28,27 @@ type flight struct {
 	state    state
 	attempts uint16
 	lane     int
+	serial   uint64 // of the attempt, within its lane
 	gen      uint64
 	due      time.Time // of flying: the attempt's timeout; of waiting: the next attempt
 	msg      nats.Msg  // made at the first attempt, the same at every other
+}
+
+// lane is what waits for a lane's turn, and what its answers tell of what it has not
+// answered.
+type lane struct {
+	ready  []int     // slots to be published, oldest first
+	flying int       // slots that are published and not answered
+	sent   uint64    // the serial of the last publish
+	newest uint64    // the highest serial that was answered
+	heard  time.Time // when anything was answered last
 }
 
 type state uint8
 
 const (
 	free    state = iota
-	ready         // listed in flights.ready
+	ready         // listed in its lane
 	flying        // published, not answered
 	waiting       // for its next attempt
 )
@@ -52,8 +64,16 @@ func (f *flights) add(e event) {
 	f.free = f.free[:len(f.free)-1]
 	s := &f.slots[i]
 	f.gen++
-	*s = flight{event: e, state: ready, gen: f.gen, due: e.since}
-	f.ready = append(f.ready, i)
+	*s = flight{event: e, gen: f.gen, due: e.since, lane: subject.Lane(e.ev.User, len(f.lanes))}
+	f.getReady(i)
+}
+
+// getReady lists slot i for publishing, behind what is ready already.
+func (f *flights) getReady(i int) {
+	s := &f.slots[i]
+	s.state = ready
+	l := &f.lanes[s.lane]
+	l.ready = append(l.ready, i)
 }
 
 func (f *flights) release(i int) event {
@@ -68,7 +88,10 @@ func (f *flights) release(i int) event {
 // shrink gives the memory of a burst back, once nothing is in flight.
 func (f *flights) shrink() {
 	if !f.busy() && len(f.slots) > 4*window {
-		*f = flights{reply: f.reply, gen: f.gen}
+		*f = flights{reply: f.reply, lanes: f.lanes, gen: f.gen}
+		for i := range f.lanes {
+			f.lanes[i].ready = nil
+		}
 	}
 }
 
@@ -76,12 +99,34 @@ func (f *flights) fly(i int, now time.Time) {
 	s := &f.slots[i]
 	s.state = flying
 	s.due = now.Add(ackTimeout)
-	f.flying++
+	l := &f.lanes[s.lane]
+	l.sent++
+	s.serial = l.sent
+	l.flying++
+}
+
+// heard notes that slot i was answered. Which of several attempts was it nobody can tell.
+func (f *flights) heard(i int, now time.Time) {
+	s := &f.slots[i]
+	l := &f.lanes[s.lane]
+	l.heard = now
+	if s.attempts == 0 {
+		l.newest = max(l.newest, s.serial)
+	}
+}
+
+// onItsWay reports whether a publish that is not answered in time will be: a lane answers
+// in the order of the publishes, so as long as it does, what it has not come to yet waits
+// its turn. Published again, it would be one more to wait for. What the lane has passed
+// over is lost.
+func (f *flights) onItsWay(s *flight, now time.Time) bool {
+	l := &f.lanes[s.lane]
+	return s.serial > l.newest && now.Sub(l.heard) < ackTimeout
 }
 
 func (f *flights) land(s *flight) {
 	if s.state == flying {
-		f.flying--
+		f.lanes[s.lane].flying--
 	}
 }
 
@@ -101,8 +146,8 @@ func (f *flights) resend() {
 	for i := range f.slots {
 		if s := &f.slots[i]; s.state == flying || s.state == waiting {
 			f.land(s)
-			s.state = ready
-			f.ready = append(f.ready, i)
+			s.attempts = max(s.attempts, 1) // the answer to the one before may still come
+			f.getReady(i)
 		}
 	}
 }

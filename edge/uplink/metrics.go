@@ -36,6 +36,7 @@ type metrics struct {
 	retries  [retries]prometheus.Counter
 	late     prometheus.Counter
 	inFlight prometheus.Gauge
+	oldest   prometheus.Gauge
 	latency  prometheus.Histogram
 }
 
@@ -57,6 +58,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "wirepost_edge_uplink_in_flight",
 			Help: "Events that are neither stored nor given up.",
 		}),
+		oldest: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "wirepost_edge_uplink_oldest_seconds",
+			Help: "How long the oldest of these events has been waiting, 0 when there is none.",
+		}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "wirepost_edge_uplink_publish_seconds",
 			Help:    "Time from a sender's publish to the PubAck, retries included.",
@@ -70,7 +75,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.retries[i] = failed.WithLabelValues(name)
 	}
 	if reg != nil {
-		reg.MustRegister(done, failed, m.late, m.inFlight, m.latency)
+		reg.MustRegister(done, failed, m.late, m.inFlight, m.oldest, m.latency)
 	}
 	return m
 }

@@ -41,6 +41,7 @@ func (u *Uplink) run() {
 				ticker.Reset(tick)
 			} else {
 				ticker.Stop()
+				u.m.oldest.Set(0)
 			}
 		}
 	}
@@ -72,20 +73,26 @@ func (u *Uplink) take() {
 // advance does what is due: gives up, takes timeouts for failures, ends waits.
 func (u *Uplink) advance(now time.Time) {
 	f := &u.flights
+	oldest := now
 	for i := range f.slots {
 		s := &f.slots[i]
+		if s.state != free && s.since.Before(oldest) {
+			oldest = s.since
+		}
 		switch {
 		case s.state == free || now.Before(s.due) && now.Before(u.deadline(s)):
 		case !now.Before(u.deadline(s)):
 			u.settle(i, 0, ErrStalled, outStalled)
+		case s.state == flying && f.onItsWay(s, now):
+			s.due = f.lanes[s.lane].heard.Add(ackTimeout)
 		case s.state == flying:
 			u.m.retries[retryTimeout].Inc()
 			f.wait(i, now)
 		case s.state == waiting:
-			s.state = ready
-			f.ready = append(f.ready, i)
+			f.getReady(i)
 		}
 	}
+	u.m.oldest.Set(now.Sub(oldest).Seconds())
 }
 
 // deadline is when the event is given up. Nobody waits for one without a sender.
@@ -96,12 +103,21 @@ func (u *Uplink) deadline(s *flight) time.Time {
 	return s.since.Add(u.patience)
 }
 
-// publishReady publishes in the order in which events became ready, up to the window.
+// publishReady publishes each lane's events in the order in which they became ready, up to
+// the lane's part of the window: one that is slow takes nothing from the others.
 func (u *Uplink) publishReady(now time.Time) {
 	f := &u.flights
+	for i := range f.lanes {
+		u.publishLane(&f.lanes[i], now)
+	}
+	u.m.inFlight.Set(float64(len(f.slots) - len(f.free)))
+}
+
+func (u *Uplink) publishLane(l *lane, now time.Time) {
+	f := &u.flights
 	n := 0
-	for ; n < len(f.ready) && f.flying < window; n++ {
-		i := f.ready[n]
+	for ; n < len(l.ready) && l.flying < max(window/len(f.lanes), 1); n++ {
+		i := l.ready[n]
 		if f.slots[i].state != ready { // given up meanwhile; the slot may even be another's
 			continue
 		}
@@ -115,14 +131,12 @@ func (u *Uplink) publishReady(now time.Time) {
 			f.wait(i, now)
 		}
 	}
-	f.ready = f.ready[:copy(f.ready, f.ready[n:])]
-	u.m.inFlight.Set(float64(len(f.slots) - len(f.free)))
+	l.ready = l.ready[:copy(l.ready, l.ready[n:])]
 }
 
 func (u *Uplink) publish(i int) error {
 	s := &u.flights.slots[i]
 	if s.msg.Subject == "" {
-		s.lane = subject.Lane(s.ev.User, len(u.names))
 		s.msg.Subject = subject.Up(s.lane, s.ev.User)
 		s.msg.Header = nats.Header(s.ev.Header())
 		s.msg.Data = s.ev.Data
@@ -141,7 +155,9 @@ func (u *Uplink) answered(m *nats.Msg) {
 	}
 	switch seq, cause := answer(m, u.names[u.flights.slots[i].lane]); {
 	case cause == stored:
-		u.m.latency.Observe(time.Since(u.flights.slots[i].since).Seconds())
+		now := time.Now()
+		u.m.latency.Observe(now.Sub(u.flights.slots[i].since).Seconds())
+		u.flights.heard(i, now)
 		u.settle(i, stream.Incarnation(seq), nil, outStored)
 	case u.flights.slots[i].state == flying: // else it waits already
 		u.m.retries[cause].Inc()

@@ -25,11 +25,11 @@ const (
 	// the end of a connection should not be forgotten for an outage of some minutes.
 	orphanPatience = 10 * time.Minute
 
-	ackTimeout  = 2 * time.Second       // of one attempt
+	ackTimeout  = 2 * time.Second       // of one attempt, while its lane answers nothing or has passed it over
 	firstWait   = 20 * time.Millisecond // before the second attempt; doubles from there
 	longestWait = time.Second
 	tick        = 10 * time.Millisecond // resolution of waits and timeouts, only while something is in flight
-	window      = 4096                  // publishes that wait for an ack at once; nats-server takes 10,000 a stream
+	window      = 4096                  // publishes that wait for an ack at once, in equal parts for the lanes; nats-server takes 10,000 a stream
 	maxEvents   = 1 << 18               // events held, and
 	maxBytes    = 256 << 20             // their payload bytes, at which Publish refuses
 )
@@ -117,7 +117,7 @@ func New(ctx context.Context, cfg Config) (*Uplink, error) {
 	}
 	u.nc = nc
 	inbox := nc.NewInbox()
-	u.flights.reply = inbox + "."
+	u.flights.reply, u.flights.lanes = inbox+".", make([]lane, cfg.Lanes)
 	if u.sub, err = nc.ChanSubscribe(inbox+".*", u.acks); err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("subscribe to acks: %w", err)

@@ -85,6 +85,8 @@ var breaks = []broken{
 	{"environment", "an unknown variable", "Deployment/edge", "name: DRAIN_RATE", "name: DRAIN_SPEED"},
 	{"environment", "a value of another kind", "Deployment/edge", "value: 15s", "value: \"15\""},
 	{"environment", "no key for tokens", "Deployment/edge", "name: JWT_PUBLIC_KEY_FILE", "name: JWT_AUDIENCE"},
+	{"environment", "no word about the gateway", "Deployment/edge", "        - name: TRUSTED_PROXIES\n          value: 10.0.0.0/8\n", ""},
+	{"environment", "a gateway that is no network", "Deployment/edge", "value: 10.0.0.0/8", "value: gateway.example.com"},
 	{"environment", "no store", "Deployment/worker", "name: MONGODB_URI", "name: MONGODB_DATABASE"},
 	{"environment", "a key that the Secret does not have", "Deployment/worker", "key: uri", "key: url"},
 	{"environment", "a file that is not mounted", "Deployment/edge", "value: /etc/wirepost/nats/ca.crt", "value: /etc/nats/ca.crt"},

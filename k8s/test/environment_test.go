@@ -181,6 +181,9 @@ func checkEnvironment(t *testing.T, o *overlay) (p problems) {
 	if o.production() && (e.NATS.NKeyFile == "" || e.NATS.ReplayNKeyFile == "" || e.NATS.CAFile == "" || w.NATS.NKeyFile == "" || w.NATS.CAFile == "") {
 		p.add("edge or worker has no key or no authority for NATS")
 	}
+	if o.production() && len(e.Proxies.Trusted) == 0 {
+		p.add("the edge believes no gateway who the client is")
+	}
 	if pod, ok := o.workload("worker"); ok && !slices.ContainsFunc(pod.container().Env, func(v corev1.EnvVar) bool {
 		return v.Name == "WORKER_NAME" && v.ValueFrom != nil && v.ValueFrom.FieldRef != nil
 	}) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	keda "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -111,7 +112,7 @@ var rendered = func() map[string]func() ([]byte, error) {
 var strict = sync.OnceValue(func() runtime.Decoder {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, policyv1.AddToScheme,
-		networkingv1.AddToScheme, gatewayv1.Install, keda.AddToScheme} {
+		networkingv1.AddToScheme, gatewayv1.Install, keda.AddToScheme, monitoring.AddToScheme} {
 		if err := add(scheme); err != nil {
 			panic(err)
 		}

@@ -51,7 +51,7 @@ func adminPort(t *testing.T) (ask func(path string) int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := admin.New(admin.Options{Gatherer: admin.NewRegistry(), Log: slog.New(slog.DiscardHandler),
+	s := admin.New(admin.Options{Registry: admin.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 		Checks: []admin.Check{{Name: "nats", Ready: func() error { return errors.New("away") }}}})
 	go func() { _ = s.Serve(ln) }()
 	t.Cleanup(func() { _ = s.Stop(context.Background()) })

@@ -17,23 +17,28 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+	"github.com/nats-io/nats.go"
 
 	"github.com/wirepost/wirepost/scripts/attacks/army"
 	"github.com/wirepost/wirepost/scripts/attacks/site"
 	"github.com/wirepost/wirepost/scripts/devkeys"
 	"github.com/wirepost/wirepost/scripts/servers"
 	"github.com/wirepost/wirepost/shared/protocol"
+	"github.com/wirepost/wirepost/shared/stream"
+	"github.com/wirepost/wirepost/shared/subject"
+	"github.com/wirepost/wirepost/shared/userid"
 )
 
 // body marks what people write: no log may hold it.
 const body = "what-nobody-but-bob-may-read"
 
 // P11: no token, no part of one, no secret and no message is in any output of edge and
-// worker at the most talkative level, whatever goes right or wrong.
+// worker at the most talkative level, whatever goes right or wrong: bad clients, dead
+// messages, a store and a NATS that go away. Each line is a JSON object.
 func TestNoSecretInAnyLog(t *testing.T) {
-	uri := servers.Ferret(t)
-	s := attacked(t, site.Options{Env: []string{"LOG_LEVEL=debug", "ALLOWED_ORIGINS=http://good.example"}})
-	worker := startWorker(t, s, uri)
+	store := servers.FerretServerOf(t)
+	s := attacked(t, site.Options{Env: []string{"LOG_LEVEL=debug", "LOG_FORMAT=json", "ALLOWED_ORIGINS=http://good.example"}})
+	worker := startWorker(t, s, store.URI()+"secrets")
 	var secrets []string // tokens that were shown to the edge
 	mint := func(user string, ttl time.Duration, key string) string {
 		tok, err := devkeys.Token([]byte(key), user, ttl)
@@ -64,12 +69,21 @@ func TestNoSecretInAnyLog(t *testing.T) {
 		strings.Replace(army.Message(body), `"bizType":1`, `"bizType":77`, 1), `{"msgType":3,"bizType":2,"bizOptModule":1,"reqId":"h","receivedUserId":"nobody"}`,
 		strings.Replace(army.Message(body+" again"), `"nobody"`, `"another"`, 1), // clientMsgId is used
 		strings.Replace(army.Message(body), `"c"`, `"c `+body+`"`, 1),
+		strings.Replace(army.Message(body), `{`, `{"traceparent":"00-`+body+`",`, 1),
 	} {
 		p.write(army.Frame(ws.OpText, true, text))
 		if b, code := p.next(); code != 0 {
 			t.Fatalf("closed with %d behind %q", code, b)
 		}
 	}
+	bury(t, s, worker)
+	store.Stop()
+	p.write(army.Frame(ws.OpText, true, strings.Replace(army.Message(body), `"c"`, `"c2"`, 1)))
+	eventually(t, 20*time.Second, "the worker has noticed that the store is away", func() bool { return strings.Contains(read(t, worker), "batch cannot be committed") })
+	if err := store.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, "the store is back", func() bool { return strings.Contains(read(t, worker), "over: batch cannot be committed") })
 	p.write(first(mint("mallory", time.Hour, site.Secret))) // another user's
 	if code := p.closed(); code != protocol.CloseTokenRefused {
 		t.Errorf("closed with %d", code)
@@ -78,6 +92,7 @@ func TestNoSecretInAnyLog(t *testing.T) {
 	eventually(t, 20*time.Second, "the edge has noticed", func() bool { return strings.Contains(read(t, s.Log), "nats") && !s.Ready() })
 	logs := map[string]string{"edge": read(t, s.Log), "worker": read(t, worker)}
 	for name, log := range logs {
+		log += values(t, name, log)
 		if len(log) < 200 {
 			t.Errorf("%s says nothing: %q", name, log)
 		}
@@ -90,6 +105,42 @@ func TestNoSecretInAnyLog(t *testing.T) {
 	if !strings.Contains(logs["edge"], "evil.example") {
 		t.Error("the log does not hold what it should: this test looks at nothing")
 	}
+}
+
+// bury publishes events that a worker cannot read, with what people write in them, and waits
+// until it has put them aside.
+func bury(t *testing.T, s *site.Site, log string) {
+	t.Helper()
+	alice := userid.MustParse("alice")
+	subj := subject.Up(subject.Lane(alice, stream.DefaultLanes), alice)
+	nc := s.NATS.Conn(t)
+	for _, h := range []nats.Header{{}, {"ce-type": {"im.frame"}, "ce-source": {body}}, {"ce-type": {body}, "ce-source": {"/edges/e/conns/c"}}} {
+		if err := nc.PublishMsg(&nats.Msg{Subject: subj, Header: h, Data: []byte(army.Message(body))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, 20*time.Second, "two messages are dead, one is of an unknown type", func() bool { return strings.Count(read(t, log), "message is dead") >= 2 })
+}
+
+// values returns what the lines of a log say, without JSON's escapes. Each line must be an
+// object with a time, a level and a message.
+func values(t *testing.T, name, log string) string {
+	t.Helper()
+	var all strings.Builder
+	for line := range strings.Lines(log) {
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(line), &fields); err != nil {
+			t.Errorf("%s logs a line that is no JSON object: %q", name, line)
+			continue
+		}
+		for _, key := range []string{"time", "level", "msg"} {
+			if s, ok := fields[key].(string); !ok || s == "" {
+				t.Errorf("%s logs a line without %s: %q", name, key, line)
+			}
+		}
+		fmt.Fprintln(&all, fields)
+	}
+	return all.String()
 }
 
 // first is a login.
@@ -177,7 +228,7 @@ func startWorker(t *testing.T, s *site.Site, uri string) (log string) {
 	}
 	defer func() { _ = out.Close() }()
 	cmd := exec.Command(filepath.Join(filepath.Dir(binary), "worker"))
-	cmd.Env = []string{"WORKER_NAME=worker", "NATS_URL=" + s.NATS.URL(), "MONGODB_URI=" + uri, "ADMIN_LISTEN=" + admin, "LOG_LEVEL=debug", "LOG_FORMAT=text"}
+	cmd.Env = []string{"WORKER_NAME=worker", "NATS_URL=" + s.NATS.URL(), "MONGODB_URI=" + uri, "ADMIN_LISTEN=" + admin, "LOG_LEVEL=debug", "LOG_FORMAT=json"}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

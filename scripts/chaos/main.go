@@ -41,7 +41,7 @@ import (
 	"time"
 
 	"github.com/wirepost/wirepost/scripts/chaos/check"
-	"github.com/wirepost/wirepost/scripts/chaos/fleet"
+	"github.com/wirepost/wirepost/scripts/checkout"
 )
 
 type options struct {
@@ -100,7 +100,7 @@ func (o *options) run(ctx context.Context) (ok bool, err error) {
 	if o.seed == 0 {
 		o.seed = uint64(rand.Uint32()) + 1
 	}
-	o.version = fleet.Version()
+	o.version = checkout.Version()
 	switch o.store {
 	case "mongo", "ferret":
 		return o.matrix(ctx)

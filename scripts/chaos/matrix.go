@@ -12,6 +12,7 @@ import (
 
 	"github.com/wirepost/wirepost/scripts/chaos/fleet"
 	"github.com/wirepost/wirepost/scripts/chaos/mutant"
+	"github.com/wirepost/wirepost/scripts/checkout"
 )
 
 // What the processes of the matrix are told. Clients are quick to notice that their edge
@@ -93,7 +94,7 @@ func (o *options) folder() (string, error) {
 
 // fleet builds and starts everything.
 func (o *options) fleet(ctx context.Context, dir string) (*fleet.Fleet, error) {
-	root, err := fleet.Repository()
+	root, err := checkout.Root()
 	if err != nil {
 		return nil, err
 	}

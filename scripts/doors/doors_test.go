@@ -77,6 +77,7 @@ const (
 	natsServer = "github.com/nats-io/nats-server"
 	mongo      = "go.mongodb.org/mongo-driver"
 	ferret     = "github.com/FerretDB"
+	otel       = "go.opentelemetry.io/otel"
 )
 
 // doors: who must not link what, directly or through others. Tests of a room may
@@ -86,8 +87,8 @@ var doors = []struct {
 	never []string
 	why   string
 }{
-	{"shared", []string{root + "edge", root + "worker", root + "scripts"}, "shared is used by both sides"},
-	{"edge", []string{root + "worker", root + "scripts", mongo, ferret, natsServer}, "the edge is thin: no store, no business, no server"},
+	{"shared", []string{root + "edge", root + "worker", root + "scripts", otel}, "shared is used by both sides"},
+	{"edge", []string{root + "worker", root + "scripts", mongo, ferret, natsServer, otel}, "the edge is thin: no store, no business, no server, no spans"},
 	{"worker", []string{root + "edge", root + "scripts", ferret, natsServer, gobwas}, "the worker holds no sockets, and servers are linked by scripts alone"},
 	{"edge/loop", []string{gobwas, nats, root + "shared", root + "edge/socket", root + "edge/handshake"}, "the loop knows file descriptors alone"},
 	{"edge/uplink", []string{root + "edge/downlink", root + "edge/socket", gobwas}, "up and down are two stations"},
@@ -95,12 +96,15 @@ var doors = []struct {
 	{"edge/feed", []string{root + "edge/downlink", root + "edge/uplink", root + "edge/socket", root + "edge/users", gobwas}, "it knows subscriptions, and nothing of what they are for"},
 	{"edge/users", []string{nats, gobwas}, "a table"},
 	{"edge/handshake", []string{nats}, "a parser"},
+	{"edge/proxyproto", []string{nats, gobwas, root + "shared"}, "a parser"},
+	{"edge/attempts", []string{nats, gobwas, root + "shared", root + "edge/socket"}, "it knows addresses and times alone"},
 	{"edge/memory", []string{nats, gobwas, root + "shared", root + "edge/socket"}, "it knows the runtime alone"},
 	{"edge/auth", []string{nats, gobwas}, "it knows tokens alone"},
-	{"worker/messaging", []string{nats, mongo}, "the business knows neither the carrier nor the store"},
-	{"worker/mongostore", []string{nats, root + "worker/lane", root + "worker/delivery"}, "the store knows no carrier"},
-	{"worker/lane", []string{mongo, root + "worker/mongostore", root + "worker/delivery"}, "the carrier knows no store"},
-	{"worker/delivery", []string{mongo, root + "worker/mongostore"}, "the carrier knows no store"},
+	{"worker/messaging", []string{nats, mongo, otel}, "the business knows neither the carrier nor the store, nor that it is watched"},
+	{"worker/tracing", []string{mongo, root + "worker/mongostore", root + "worker/delivery"}, "it stands around the seams, and knows nothing behind them"},
+	{"worker/mongostore", []string{nats, otel, root + "worker/lane", root + "worker/delivery"}, "the store knows no carrier"},
+	{"worker/lane", []string{mongo, otel, root + "worker/mongostore", root + "worker/delivery"}, "the carrier knows no store"},
+	{"worker/delivery", []string{mongo, otel, root + "worker/mongostore"}, "the carrier knows no store"},
 	{"shared/userid", []string{nats, gobwas}, "a type"},
 	{"shared/subject", []string{nats, gobwas}, "strings"},
 	{"shared/stream", []string{nats, gobwas}, "strings"},

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/wirepost/wirepost/scripts/chaos/fleet"
+	"github.com/wirepost/wirepost/scripts/checkout"
 	"github.com/wirepost/wirepost/scripts/load/crew"
 	"github.com/wirepost/wirepost/scripts/load/standin"
 )
@@ -173,7 +174,7 @@ func supervise(t *testing.T, command, pidFile string) (pid string) {
 // programs builds what an own system consists of.
 func programs(t *testing.T) (bin string) {
 	t.Helper()
-	root, err := fleet.Repository()
+	root, err := checkout.Root()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/wirepost/wirepost/scripts/chaos/fleet"
+	"github.com/wirepost/wirepost/scripts/checkout"
 	"github.com/wirepost/wirepost/scripts/load/agent"
 	"github.com/wirepost/wirepost/scripts/load/crew"
 	"github.com/wirepost/wirepost/scripts/load/report"
@@ -57,13 +57,13 @@ func (s *session) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.crew, err = crew.Start(exe, s.plans()); err != nil {
+	if s.crew, err = crew.Start([]string{exe}, s.plans()); err != nil {
 		return err
 	}
 	s.stage = stage.Stage{Crew: s.crew, Conns: s.cfg.n, Processes: s.cfg.processes, Tick: tick}
 	s.watch = report.NewRecorder(s.crew, s.target.groups, s.out, tally.Deliver, tally.Ack, tally.Back, tally.Login, tally.Beat)
 	s.result = report.Result{
-		Mode: s.cfg.mode, Against: s.target.name, Commit: fleet.Version(), Machine: report.Machine(), Began: time.Now(),
+		Mode: s.cfg.mode, Against: s.target.name, Commit: checkout.Version(), Machine: report.Machine(), Began: time.Now(),
 		Connections: s.cfg.n, Processes: s.cfg.processes,
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/wirepost/wirepost/scripts/chaos/fleet"
+	"github.com/wirepost/wirepost/scripts/checkout"
 	"github.com/wirepost/wirepost/scripts/load/agent"
 	"github.com/wirepost/wirepost/scripts/load/crew"
 )
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) {
 // A small one with everything that the big one has: several edges and clients, a message
 // to each user, a killed edge, and everybody back.
 func TestSmallMillion(t *testing.T) {
-	root, err := fleet.Repository()
+	root, err := checkout.Root()
 	if err != nil {
 		t.Fatal(err)
 	}

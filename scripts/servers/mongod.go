@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -15,6 +14,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/wirepost/wirepost/scripts/child"
 )
 
 // ErrNoMongod is returned when there is neither a mongod on PATH nor one that
@@ -36,7 +37,7 @@ type Mongod struct {
 	args        []string // more of them
 	port        int
 	initiated   bool
-	proc        *child
+	proc        *process
 }
 
 // FindMongod returns the path of the server to start.
@@ -90,7 +91,7 @@ func (m *Mongod) URI() string {
 func (m *Mongod) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	proc, err := startChild(exec.Command(m.binary, append([]string{
+	proc, err := startProcess(exec.Command(m.binary, append([]string{
 		"--replSet", replicaSet, "--bind_ip", "127.0.0.1", "--port", strconv.Itoa(m.port),
 		"--dbpath", m.dir, "--logpath", m.logFile(), "--logappend", "--nounixsocket",
 		"--oplogSize", "256", "--wiredTigerCacheSizeGB", "0.5",
@@ -196,36 +197,21 @@ func (m *Mongod) initiate(ctx context.Context, admin *mongo.Database) error {
 	return nil
 }
 
-// child is a process that dies with this one, however this one ends.
-type child struct {
+// process is one that dies with this one.
+type process struct {
 	cmd  *exec.Cmd
 	gone chan struct{} // closed when the process has been waited for
 }
 
-// startChild starts cmd. The kernel sends the parent-death signal when the thread that
-// started the child ends, so that thread is kept until the child is gone.
-func startChild(cmd *exec.Cmd) (*child, error) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	c := &child{cmd: cmd, gone: make(chan struct{})}
-	started := make(chan error, 1) // written once by the goroutine below
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		if err := cmd.Start(); err != nil {
-			started <- err
-			return
-		}
-		started <- nil
-		_ = cmd.Wait() // its exit code says nothing that its log does not
-		close(c.gone)
-	}()
-	if err := <-started; err != nil {
+func startProcess(cmd *exec.Cmd) (*process, error) {
+	s := &process{cmd: cmd, gone: make(chan struct{})}
+	if err := child.Start(cmd, func() { close(s.gone) }); err != nil {
 		return nil, err
 	}
-	return c, nil
+	return s, nil
 }
 
-func (c *child) end(sig syscall.Signal) {
-	_ = c.cmd.Process.Signal(sig) // it may have ended by itself
-	<-c.gone
+func (s *process) end(sig syscall.Signal) {
+	_ = s.cmd.Process.Signal(sig) // it may have ended by itself
+	<-s.gone
 }

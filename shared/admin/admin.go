@@ -41,8 +41,8 @@ type Check struct {
 
 // Options are what a Server is made of.
 type Options struct {
-	Gatherer prometheus.Gatherer // of /metrics
-	Checks   []Check             // of /readyz; all must hold
+	Registry *prometheus.Registry // of /metrics; the server adds the checks to it
+	Checks   []Check              // of /readyz; all must hold
 	Log      *slog.Logger
 }
 
@@ -77,12 +77,15 @@ func NewRegistry() *prometheus.Registry {
 // New returns a Server that serves nothing yet.
 func New(o Options) *Server {
 	s := &Server{checks: o.Checks, log: o.Log}
+	for _, c := range o.Checks {
+		o.Registry.MustRegister(c.metric())
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", index)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /version", version)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError,
 		ErrorLog:      slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
 	}))
@@ -116,6 +119,19 @@ func (s *Server) Stop(ctx context.Context) error {
 		return nil
 	}
 	return errors.Join(err, s.http.Close())
+}
+
+// metric is the check as Prometheus sees it.
+func (c Check) metric() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "wirepost_ready", Help: "1 while a condition of /readyz holds, else 0, by check.",
+		ConstLabels: prometheus.Labels{"check": c.Name},
+	}, func() float64 {
+		if c.Ready() != nil {
+			return 0
+		}
+		return 1
+	})
 }
 
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {

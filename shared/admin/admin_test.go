@@ -25,7 +25,7 @@ func start(t *testing.T, checks ...admin.Check) (get func(path string) (int, str
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := admin.New(admin.Options{Gatherer: admin.NewRegistry(), Checks: checks, Log: slog.New(slog.DiscardHandler)})
+	s := admin.New(admin.Options{Registry: admin.NewRegistry(), Checks: checks, Log: slog.New(slog.DiscardHandler)})
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
@@ -111,7 +111,7 @@ func TestStopCuts(t *testing.T) {
 		t.Fatal(err)
 	}
 	entered, release := make(chan struct{}), make(chan struct{})
-	s := admin.New(admin.Options{Gatherer: admin.NewRegistry(), Log: slog.New(slog.DiscardHandler), Checks: []admin.Check{{
+	s := admin.New(admin.Options{Registry: admin.NewRegistry(), Log: slog.New(slog.DiscardHandler), Checks: []admin.Check{{
 		Name: "hangs", Ready: func() error { close(entered); <-release; return nil },
 	}}})
 	served, asked := make(chan error, 1), make(chan error, 1)
@@ -136,5 +136,24 @@ func TestStopCuts(t *testing.T) {
 	close(release)
 	if err := <-served; err != nil {
 		t.Errorf("serve: %v", err)
+	}
+}
+
+// What /readyz tells, Prometheus is told as well, check by check.
+func TestReadyMetric(t *testing.T) {
+	var away atomic.Bool
+	get := start(t, admin.Check{Name: "nats", Ready: func() error {
+		if away.Load() {
+			return errors.New("not connected")
+		}
+		return nil
+	}}, admin.Check{Name: "store", Ready: func() error { return nil }})
+	for _, gone := range []bool{false, true, false} {
+		away.Store(gone)
+		_, page := get("/metrics")
+		want := map[bool]string{false: "\nwirepost_ready{check=\"nats\"} 1\n", true: "\nwirepost_ready{check=\"nats\"} 0\n"}[gone]
+		if !strings.Contains(page, want) || !strings.Contains(page, "\nwirepost_ready{check=\"store\"} 1\n") {
+			t.Errorf("while NATS is away: %v, the page lacks %q", gone, want)
+		}
 	}
 }

@@ -80,7 +80,7 @@ func TestDocumentHasTheHash(t *testing.T) {
 func TestDocumentHasTheHeaders(t *testing.T) {
 	cells := firstCells(natsDocument(t))
 	e := Event{Type: Frame, Edge: "e", Conn: "c", N: 1, Time: time.Now(), Reason: "r", Trace: "t", After: 1}
-	known := []string{Target}
+	known := []string{Target, Echo}
 	for h := range e.Header() {
 		known = append(known, h)
 	}

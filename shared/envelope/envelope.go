@@ -25,11 +25,9 @@ const (
 	hReason  = "ce-reason"      // extension; why a connection ended, or why a message is dead
 	hAfter   = "ce-after"       // extension; Event.After in decimal
 
-	// Target is the one header of a downlink frame: the connection that it is for. A
-	// frame without it is for all devices of the user.
+	// Target is a header of a downlink frame: the connection that it is for. A frame
+	// without it is for all devices of the user.
 	Target = "ce-conn"
-	// TraceParent is W3C trace context, passed through unread.
-	TraceParent = "traceparent"
 )
 
 // Type is the kind of an uplink event.
@@ -59,7 +57,7 @@ const (
 // Hello is the payload of a Connected event.
 type Hello struct {
 	DeviceID string `json:"deviceId,omitempty"` // as the client named it, ≤ 128 bytes
-	Addr     string `json:"addr,omitempty"`     // the peer's address as the edge saw it
+	Addr     string `json:"addr,omitempty"`     // the client's address, as the edge or a proxy that it trusts saw it
 }
 
 // Event is one uplink message.
@@ -71,12 +69,15 @@ type Event struct {
 	N      uint64 // counts the connection's events from 1
 	Time   time.Time
 	Reason string // of a Disconnected event
-	Trace  string // traceparent, "" for none
+	Trace  string // a valid traceparent; "": none
 	// After is the incarnation of the lane (stream.Incarnation) in which the connection's
 	// frame before this event was stored; 0: there was none, or it is not known.
 	After uint32
 	Data  []byte // the payload
 }
+
+// ID is unique within the event's source: <conn>-<n>.
+func (e *Event) ID() string { return e.Conn + "-" + strconv.FormatUint(e.N, 10) }
 
 // ErrMalformed is returned when a header that must be there is missing or unreadable.
 var ErrMalformed = errors.New("malformed event headers")
@@ -93,7 +94,7 @@ func (e Event) Header() map[string][]string {
 		h[name] = values[len(values)-1 : len(values) : len(values)]
 	}
 	add(hVersion, "1.0")
-	add(hID, e.Conn+"-"+strconv.FormatUint(e.N, 10))
+	add(hID, e.ID())
 	add(hType, string(e.Type))
 	add(hSource, "/edges/"+e.Edge+"/conns/"+e.Conn)
 	add(hTime, e.Time.UTC().Format(timeLayout))
@@ -112,7 +113,10 @@ func (e Event) Header() map[string][]string {
 // Parse reads the headers of an uplink message; User and Data are left to the caller.
 // Time is zero when it is missing or unreadable: it is for measurement alone.
 func Parse(h map[string][]string) (Event, error) {
-	e := Event{Type: Type(first(h, hType)), Reason: first(h, hReason), Trace: first(h, TraceParent)}
+	e := Event{Type: Type(first(h, hType)), Reason: first(h, hReason)}
+	if trace := first(h, TraceParent); ValidTraceParent(trace) {
+		e.Trace = trace
+	}
 	if e.Type == "" {
 		return Event{}, fmt.Errorf("%w: no %s", ErrMalformed, hType)
 	}

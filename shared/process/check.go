@@ -35,6 +35,8 @@ func (c *Checks) Unparsed(variable, value string, field reflect.Type, why error)
 		c.Add(variable, "must be debug, info, warn or error, is %q", value)
 	case field.Kind() == reflect.Int || field.Kind() == reflect.Int64:
 		c.Add(variable, "must be a whole number, is %q", value)
+	case field.Kind() == reflect.Bool:
+		c.Add(variable, "must be true or false, is %q", value)
 	default:
 		c.Add(variable, "%v, is %q", why, value)
 	}

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -33,6 +34,8 @@ type Program[C any] struct {
 	// variable that is wrong.
 	Load func() (C, error)
 	Log  func(C) LogOptions
+	// Admin returns the address of the admin port, which -ready asks.
+	Admin func(C) string
 	// Run serves until ctx ends, then stops gracefully and returns.
 	Run func(ctx context.Context, cfg C, log *slog.Logger) error
 }
@@ -56,6 +59,7 @@ func (p Program[C]) main(args []string, stdout, stderr io.Writer, signals <-chan
 		flags.PrintDefaults()
 	}
 	show := flags.Bool("version", false, "print the version and exit")
+	ready := flags.Bool("ready", false, "ask the process that runs with this environment whether it is ready, and exit with 0 or 1")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return ExitOK
@@ -74,6 +78,13 @@ func (p Program[C]) main(args []string, stdout, stderr io.Writer, signals <-chan
 			fmt.Fprintf(stderr, "%s: configuration: %s\n", p.Name, line)
 		}
 		return ExitConfig
+	}
+	if *ready {
+		if err := askReady(p.Admin(cfg)); err != nil {
+			fmt.Fprintf(stderr, "%s: not ready: %s\n", p.Name, strings.TrimSpace(err.Error()))
+			return ExitFailed
+		}
+		return ExitOK
 	}
 	log := NewLogger(stderr, p.Log(cfg))
 	log.Info("start", "program", p.Name, "version", version.Version, "commit", version.Commit, "go", version.Go)

@@ -150,19 +150,16 @@ func (d *Downlink) await(ctx context.Context, f *flight) {
 
 func (d *Downlink) publish(f *messaging.Frame, reply string) error {
 	to := subject.Down(subject.Shard(f.To, d.shards), f.To)
-	if f.Conn == "" {
+	if f.Conn == "" && f.Echo == "" && f.Trace == "" { // fast path
 		return d.nc.PublishRequest(to, reply, f.Data)
 	}
-	return d.nc.PublishMsg(&nats.Msg{Subject: to, Reply: reply, Header: target(f.Conn), Data: f.Data})
+	return d.nc.PublishMsg(&nats.Msg{Subject: to, Reply: reply, Header: header(f), Data: f.Data})
 }
 
 // Reply publishes a frame that may be lost: it is not stored, and seen by the edge that
 // holds the connection now. An error means that it was not published.
 func (d *Downlink) Reply(f messaging.Frame) error {
-	msg := &nats.Msg{Subject: subject.Live(subject.Shard(f.To, d.shards), f.To), Data: f.Data}
-	if f.Conn != "" {
-		msg.Header = target(f.Conn)
-	}
+	msg := &nats.Msg{Subject: subject.Live(subject.Shard(f.To, d.shards), f.To), Header: header(&f), Data: f.Data}
 	if err := d.nc.PublishMsg(msg); err != nil {
 		return fmt.Errorf("publish reply: %w", err)
 	}
@@ -170,7 +167,20 @@ func (d *Downlink) Reply(f messaging.Frame) error {
 	return nil
 }
 
-func target(conn string) nats.Header { return nats.Header{envelope.Target: {conn}} }
+// header returns the frame's headers.
+func header(f *messaging.Frame) nats.Header {
+	h := make(nats.Header, 1)
+	if f.Conn != "" {
+		h[envelope.Target] = []string{f.Conn}
+	}
+	if f.Echo != "" {
+		h[envelope.Echo] = []string{f.Echo}
+	}
+	if f.Trace != "" {
+		h[envelope.TraceParent] = []string{f.Trace}
+	}
+	return h
+}
 
 func (d *Downlink) depart(f *flight) (call string) {
 	d.mu.Lock()

@@ -181,11 +181,9 @@ func (f *floor) start(heir bool) {
 			continue
 		}
 		t := newTenure(f.g, n, f.work)
+		t.heir = heir
 		f.tenures[n] = t
 		go func() {
-			if heir {
-				t.inheritPin()
-			}
 			t.run()
 			f.ended <- t
 		}()

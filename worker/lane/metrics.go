@@ -8,6 +8,7 @@ import (
 
 type metrics struct {
 	lag       *prometheus.GaugeVec // by lane
+	oldest    *prometheus.GaugeVec // by lane
 	owned     prometheus.Gauge
 	batch     prometheus.Histogram
 	worked    *prometheus.CounterVec // by lane
@@ -26,6 +27,8 @@ func newMetrics(reg prometheus.Registerer, lanes int) *metrics {
 	m := &metrics{
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "wirepost_worker_lane_lag",
 			Help: "Messages of a lane that this worker owns which are not committed yet; 0 for the lanes of others."}, []string{"lane"}),
+		oldest: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "wirepost_worker_lane_oldest_seconds",
+			Help: "Time since an edge received the oldest message that this worker has taken from a lane and not committed, 0 for none: the worker's clock minus the edge's."}, []string{"lane"}),
 		owned: prometheus.NewGauge(prometheus.GaugeOpts{Name: "wirepost_worker_lanes_owned",
 			Help: "Lanes that are this worker's share."}),
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "wirepost_worker_lane_batch_messages",
@@ -47,12 +50,13 @@ func newMetrics(reg prometheus.Registerer, lanes int) *metrics {
 	}
 	for lane := range lanes {
 		m.lag.WithLabelValues(strconv.Itoa(lane))
+		m.oldest.WithLabelValues(strconv.Itoa(lane))
 		m.worked.WithLabelValues(strconv.Itoa(lane))
 	}
 	for _, c := range causes {
 		m.resets.WithLabelValues(c)
 	}
-	reg.MustRegister(m.lag, m.owned, m.batch, m.worked, m.skipped, m.takeOvers, m.resets, m.dead, m.panics, m.retries)
+	reg.MustRegister(m.lag, m.oldest, m.owned, m.batch, m.worked, m.skipped, m.takeOvers, m.resets, m.dead, m.panics, m.retries)
 	return m
 }
 
@@ -60,11 +64,13 @@ func newMetrics(reg prometheus.Registerer, lanes int) *metrics {
 type laneMetrics struct {
 	*metrics
 	lag    prometheus.Gauge
+	oldest prometheus.Gauge
 	worked prometheus.Counter
 }
 
 func (m *metrics) lane(n int) laneMetrics {
-	return laneMetrics{m, m.lag.WithLabelValues(strconv.Itoa(n)), m.worked.WithLabelValues(strconv.Itoa(n))}
+	lane := strconv.Itoa(n)
+	return laneMetrics{m, m.lag.WithLabelValues(lane), m.oldest.WithLabelValues(lane), m.worked.WithLabelValues(lane)}
 }
 
 func (m *metrics) takeOver(why string) {

@@ -50,6 +50,7 @@ type shift struct {
 	ledger  ledger
 	accused [2]uint64 // the suspects, first and last, for whom this worker has raised the count; like the ledger the work goroutine's while busy
 
+	heir     bool   // of the pin of a worker of this name that died, until the lane is ours
 	reset    string // the pin id of the last reset; "" while the lane is not ours
 	unsettle string // why a reset is due; "" for none
 	at       progress
@@ -91,8 +92,11 @@ func (t *tenure) stop() { t.quitOnce.Do(func() { close(t.quit) }) }
 
 // run returns when the lane was released, or the group aborted.
 func (t *tenure) run() {
-	defer t.m.lag.Set(0)
+	defer t.unmeasured()
 	defer t.feed.close()
+	if t.heir {
+		t.inheritPin()
+	}
 	if err := t.feed.open(); err != nil {
 		t.log.Error("inbox of a lane", "error", err) // the connection is closed for good
 		t.pause()
@@ -230,15 +234,36 @@ func (t *tenure) check() {
 			t.pause()
 		}
 	}
+	if t.heir && t.reset == "" && t.feed.pin == "" { // a request that the dead one left has got the pin
+		t.inheritPin()
+	}
 	t.measure()
 }
 
 func (t *tenure) measure() {
 	if t.reset == "" {
-		t.m.lag.Set(0)
+		t.unmeasured()
 		return
 	}
 	t.m.lag.Set(float64(t.at.pending) + float64(len(t.held)+len(t.atWork)))
+	t.m.oldest.Set(t.age().Seconds())
+}
+
+// unmeasured is what is shown of a lane that is another's.
+func (t *tenure) unmeasured() {
+	t.m.lag.Set(0)
+	t.m.oldest.Set(0)
+}
+
+// age is that of the oldest message which is here, by the edge's clock; 0: there is none,
+// or it does not tell.
+func (t *tenure) age() time.Duration {
+	for _, items := range [...][]item{t.atWork, t.held} {
+		if len(items) > 0 && !items[0].ev.Time.IsZero() {
+			return max(time.Since(items[0].ev.Time), 0)
+		}
+	}
+	return 0
 }
 
 // lookForConsumer finds out why nobody answers: a leader is being elected, or the
@@ -262,7 +287,7 @@ func (t *tenure) takeOver() {
 	case err == nil:
 		t.m.takeOver(t.unsettle)
 		t.log.Info("lane begun at its ack floor", "why", t.unsettle, "suspects_until", t.ledger.rec.Until)
-		t.reset, t.unsettle, t.at = t.feed.pin, "", progress{want: 1}
+		t.reset, t.unsettle, t.heir, t.at = t.feed.pin, "", false, progress{want: 1}
 		if t.breaks > 0 {
 			t.pause()
 		}

@@ -67,7 +67,7 @@ func (s *Service) addChat(p *plan, from sender, m *protocol.Message) {
 	p.effects = append(p.effects, effect{index: len(p.chats)})
 	p.asked = append(p.asked, from)
 	p.chats = append(p.chats, NewMessage{Conv: conv, Members: members, From: from.ev.User, CID: m.ClientMsgID,
-		Type: messageType(m.BizType, m.BizOptModule), Body: m.MsgBody, TS: s.now().UnixMilli()})
+		Type: messageType(m.BizType, m.BizOptModule), Body: m.MsgBody, TS: s.now().UnixMilli(), Trace: from.ev.Trace})
 }
 
 func (p *plan) refuse(from sender, code int, reason string) {

@@ -216,7 +216,11 @@ func (p *plan) frames() []Frame {
 			data := render(StoredMessage{Conv: msg.Conv, Seq: res.Seq, From: msg.From, CID: msg.CID,
 				Type: msg.Type, Body: msg.Body, TS: res.TS}).Append(nil)
 			for _, to := range msg.Members {
-				frames = append(frames, Frame{To: to, Data: data})
+				f := Frame{To: to, Data: data, Trace: msg.Trace}
+				if to == msg.From {
+					f.Echo = envelope.EchoOf(from.ev.Edge, from.ev.Time)
+				}
+				frames = append(frames, f)
 			}
 		case Reused:
 			p.countRefusal(protocol.CodeClientMsgReused)
@@ -244,7 +248,7 @@ func (f sender) refusal(code int, reason string, retryAfter time.Duration) Frame
 	}
 	m := protocol.Message{MsgType: protocol.Business, ClientMsgID: f.clientMsgID, ReqID: f.reqID,
 		Code: code, Reason: reason, RetryAfterMs: retryAfter.Milliseconds()}
-	return Frame{To: f.ev.User, Conn: f.ev.Conn, Data: m.Append(nil)}
+	return Frame{To: f.ev.User, Conn: f.ev.Conn, Data: m.Append(nil), Trace: f.ev.Trace}
 }
 
 // adviseAll tells the senders of messages that cannot be stored now to be patient. The

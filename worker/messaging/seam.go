@@ -42,6 +42,7 @@ type NewMessage struct {
 	Type    int32  // bizType*1000 + bizOptModule
 	Body    []byte // raw msgBody; must not be changed, not even after an Append that failed
 	TS      int64  // Unix milliseconds, of this attempt
+	Trace   string // traceparent of the frame that asks for it; "": none. It is not stored
 }
 
 // Outcome is what became of a NewMessage.
@@ -115,6 +116,9 @@ type Frame struct {
 	To   userid.ID
 	Conn string // "" for all devices
 	Data []byte
+
+	Echo  string // value of envelope.Echo, for the sender's copy of a message; "": none
+	Trace string // traceparent of what led to it; "": none
 }
 
 // Dead is an event that can never succeed.

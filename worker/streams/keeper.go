@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -21,16 +22,19 @@ type Keeper struct {
 	js      jetstream.JetStream
 	layout  Layout
 	log     *slog.Logger
+	m       *metrics
 	missing chan string // written by Missing, read by Keep, never closed; one report is enough
 }
 
 // NewKeeper returns a Keeper of a layout; Keep must run for it to do anything.
-func NewKeeper(js jetstream.JetStream, layout Layout, log *slog.Logger) *Keeper {
-	return &Keeper{js: js, layout: layout, log: log, missing: make(chan string, 1)}
+func NewKeeper(js jetstream.JetStream, layout Layout, log *slog.Logger, reg prometheus.Registerer) *Keeper {
+	return &Keeper{js: js, layout: layout, log: log, m: newMetrics(reg), missing: make(chan string, 1)}
 }
 
 // Ensure is the function Ensure with the Keeper's layout.
-func (k *Keeper) Ensure(ctx context.Context) error { return Ensure(ctx, k.js, k.layout) }
+func (k *Keeper) Ensure(ctx context.Context) error {
+	return k.m.looked(ensure(ctx, k.js, k.layout, true, k.m.made.Inc))
+}
 
 // Missing reports that something was not found; what names it for the log. It never blocks.
 func (k *Keeper) Missing(what string) {
@@ -68,7 +72,7 @@ func (k *Keeper) Keep(ctx context.Context) {
 // has one of its own (jetstream's default of 5 s): one that is lost on the way, as when a
 // route between servers is cut, must not keep the look from ending.
 func (k *Keeper) look(ctx context.Context) bool {
-	err := ensure(ctx, k.js, k.layout, false)
+	err := k.m.looked(ensure(ctx, k.js, k.layout, false, k.m.made.Inc))
 	if err != nil && ctx.Err() == nil {
 		k.log.Error("streams are not as they must be, trying again", "error", err)
 	}

@@ -21,17 +21,18 @@ import (
 // not do its part: then it may be called again. It is safe to call at any time, by any
 // number of workers at once.
 func Ensure(ctx context.Context, js jetstream.JetStream, layout Layout) error {
-	return ensure(ctx, js, layout, true)
+	return ensure(ctx, js, layout, true, func() {})
 }
 
 // ensure leaves the limits of what exists alone unless limits is set: workers whose
-// configurations differ would otherwise change them back and forth for ever.
-func ensure(ctx context.Context, js jetstream.JetStream, layout Layout, limits bool) error {
+// configurations differ would otherwise change them back and forth for ever. made is called
+// for each thing that was not there and is made.
+func ensure(ctx context.Context, js jetstream.JetStream, layout Layout, limits bool, made func()) error {
 	l, err := layout.filled()
 	if err != nil {
 		return err
 	}
-	e := ensurer{js: js, limits: limits}
+	e := ensurer{js: js, limits: limits, made: made}
 	if limits {
 		if err := e.noLaneBeyond(ctx, l.Lanes); err != nil {
 			return err
@@ -135,6 +136,15 @@ func buckets(l Layout) []jetstream.KeyValueConfig {
 type ensurer struct {
 	js     jetstream.JetStream
 	limits bool
+	made   func()
+}
+
+// count calls made when something was created without an error, which it hands on.
+func (e ensurer) count(err error) error {
+	if err == nil {
+		e.made()
+	}
+	return err
 }
 
 // stream creates want, or compares it with the one of its name.
@@ -142,6 +152,7 @@ func (e ensurer) stream(ctx context.Context, want jetstream.StreamConfig) error 
 	s, err := e.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		_, err = e.js.CreateStream(ctx, want)
+		err = e.count(err)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another worker, with other limits
 			return nil
 		}
@@ -226,6 +237,7 @@ func (e ensurer) down(ctx context.Context, l Layout, shard int) error {
 	}
 	want := down(l, shard, newEpoch())
 	_, err = e.js.CreateStream(ctx, want)
+	err = e.count(err)
 	if overlaps(err) { // the winner of a race in a cluster, or a stream that has only the marks
 		if found, ferr := e.existingDown(ctx, l, shard); found || ferr != nil {
 			return ferr
@@ -265,6 +277,7 @@ func (e ensurer) consumer(ctx context.Context, streamName string, want jetstream
 	c, err := e.js.Consumer(ctx, streamName, want.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		_, err = e.js.CreateConsumer(ctx, streamName, want)
+		err = e.count(err)
 		if errors.Is(err, jetstream.ErrConsumerExists) || apiCode(err) == codeWorkQueueTaken {
 			return e.takenConsumer(ctx, streamName, want, err)
 		}
@@ -306,6 +319,7 @@ func (e ensurer) bucket(ctx context.Context, want jetstream.KeyValueConfig) erro
 	kv, err := e.js.KeyValue(ctx, want.Bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		_, err = e.js.CreateKeyValue(ctx, want)
+		err = e.count(err)
 		if errors.Is(err, jetstream.ErrBucketExists) {
 			return nil
 		}

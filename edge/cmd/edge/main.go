@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -18,22 +17,32 @@ import (
 
 func main() {
 	os.Exit(process.Program[edge.Config]{
-		Name: "wirepost-edge",
-		Load: func() (edge.Config, error) { return edge.LoadConfig(nil) },
-		Log:  func(c edge.Config) process.LogOptions { return c.Log.Options() },
-		Run:  run,
+		Name:  "wirepost-edge",
+		Load:  func() (edge.Config, error) { return edge.LoadConfig(nil) },
+		Log:   func(c edge.Config) process.LogOptions { return c.Log.Options() },
+		Admin: func(c edge.Config) string { return c.AdminListen },
+		Run:   run,
 	}.Main())
 }
 
 func run(ctx context.Context, cfg edge.Config, log *slog.Logger) error {
 	process.FollowCgroup()
-	ln, err := net.Listen("tcp", cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("LISTEN: %w", err)
+	deps := edge.Deps{Log: log, Registry: admin.NewRegistry()}
+	for _, at := range []struct {
+		variable, addr string
+		ln             *net.Listener
+	}{
+		{"LISTEN", cfg.Listen, &deps.Listener},
+		{"ADMIN_LISTEN", cfg.AdminListen, &deps.AdminListener},
+		{"PROXY_LISTEN", cfg.Proxies.ProxyListen, &deps.ProxyListener},
+	} {
+		if at.addr == "" {
+			continue
+		}
+		var err error
+		if *at.ln, err = net.Listen("tcp", at.addr); err != nil {
+			return fmt.Errorf("%s: %w", at.variable, err) // the process ends, and with it what is open
+		}
 	}
-	adm, err := net.Listen("tcp", cfg.AdminListen)
-	if err != nil {
-		return errors.Join(fmt.Errorf("ADMIN_LISTEN: %w", err), ln.Close())
-	}
-	return edge.New(cfg, edge.Deps{Log: log, Registry: admin.NewRegistry(), Listener: ln, AdminListener: adm}).Run(ctx)
+	return edge.New(cfg, deps).Run(ctx)
 }

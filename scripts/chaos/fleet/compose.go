@@ -19,7 +19,7 @@ const probeTimeout = 2 * time.Second
 // newProcess returns a process that was never started.
 func (f *Fleet) newProcess(kind Kind, index int) *Process {
 	name := fmt.Sprintf("%s-%d", kind, index)
-	if kind == Ferret {
+	if kind == Ferret || kind == Nginx {
 		name = string(kind)
 	}
 	return &Process{
@@ -66,10 +66,11 @@ func (f *Fleet) common(p *Process) error {
 		if err := f.connect(l, n.Addr); err != nil {
 			return err
 		}
-		urls = append(urls, "nats://"+l.ways[0].addr())
+		urls = append(urls, f.scheme()+l.ways[0].addr())
 	}
 	p.command.env = append(p.command.env, "ADMIN_LISTEN="+p.Admin, "LOG_FORMAT=text", "NATS_URL="+strings.Join(urls, ","),
 		"LANES="+strconv.Itoa(f.spec.Lanes), "SHARDS="+strconv.Itoa(f.spec.Shards))
+	p.command.env = append(p.command.env, f.credentials(p.Kind)...)
 	p.probe = func(ctx context.Context) error { return servers.Answers(ctx, "http://"+p.Admin+"/readyz") }
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/wirepost/wirepost/scripts/natssetup/setup"
 	"github.com/wirepost/wirepost/scripts/servers"
 	"github.com/wirepost/wirepost/shared/stream"
 )
@@ -38,6 +39,10 @@ type Spec struct {
 	NATS           int // nodes: 1 or 3, which is also the number of replicas of each stream
 	Store          Store
 	Lanes, Shards  int // 0: the defaults of users
+	// Shipped is the repository's folder k8s: three nats-servers run its configuration, with
+	// TLS, accounts and keys, and an nginx with its configuration stands before the edges.
+	// "": no nginx, and nats-servers that let everybody do everything.
+	Shipped string
 	// EdgeEnv and WorkerEnv are added to the environment, as NAME=value. Each process has
 	// nothing else of this one's environment but PATH.
 	EdgeEnv, WorkerEnv []string
@@ -53,7 +58,9 @@ type Fleet struct {
 	// Set by Start, never changed.
 	nodes  []*Process // of NATS
 	store  []*Process
-	fronts []*front // one for each mongod
+	nginx  *Process  // nil without Spec.Shipped
+	keys   setup.Dir // "" without Spec.Shipped
+	fronts []*front  // one for each mongod
 	own
 
 	adding sync.Mutex // one worker at a time, before mu
@@ -112,6 +119,8 @@ func (s *Spec) fill() error {
 		return fmt.Errorf("%w: %d edges, %d workers", errSpec, s.Edges, s.Workers)
 	case s.NATS != 1 && s.NATS != 3:
 		return fmt.Errorf("%w: %d nats-servers", errSpec, s.NATS)
+	case s.Shipped != "" && s.NATS != 3:
+		return fmt.Errorf("%w: the shipped configuration is for 3 nats-servers, not %d", errSpec, s.NATS)
 	case s.Store.Kind != Mongo && s.Store.Kind != Ferret, s.Store.Members != 1 && s.Store.Members != 3:
 		return fmt.Errorf("%w: %d members of store %q", errSpec, s.Store.Members, s.Store.Kind)
 	case s.Store.Kind == Mongo && s.Bin.Mongod == "":
@@ -145,7 +154,10 @@ func (f *Fleet) compose() error {
 			return err
 		}
 	}
-	return nil
+	if f.spec.Shipped == "" {
+		return nil
+	}
+	return f.composeNginx()
 }
 
 // launch starts everything and waits until it is ready.
@@ -164,6 +176,14 @@ func (f *Fleet) launch(ctx context.Context) error {
 	}
 	if err := startAll(append(f.Workers(), f.Edges()...)); err != nil {
 		return err
+	}
+	if f.nginx != nil {
+		if err := f.nginx.Start(); err != nil {
+			return err
+		}
+		if err := f.nginx.Ready(ctx); err != nil {
+			return err
+		}
 	}
 	return f.AwaitReady(ctx)
 }
@@ -184,6 +204,9 @@ func (f *Fleet) Close() {
 	f.closed = true // no worker is added from now on
 	f.mu.Unlock()
 	f.disconnect()
+	if f.nginx != nil && f.nginx.Running() {
+		_, _ = f.nginx.Terminate() // its workers would outlive a kill
+	}
 	each(f.everybody(), (*Process).close)
 	for _, fr := range f.fronts {
 		fr.close()
@@ -206,42 +229,6 @@ func each(all []*Process, do func(*Process)) {
 
 // Secret signs the tokens that the edges accept (HS256).
 func (f *Fleet) Secret() string { return f.spec.Secret }
-
-// Edges returns the edges, running or not.
-func (f *Fleet) Edges() []*Process {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.edges)
-}
-
-// Workers returns the workers, running or not, but not those that were retired.
-func (f *Fleet) Workers() []*Process {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.workers)
-}
-
-// Nodes returns the nats-servers.
-func (f *Fleet) Nodes() []*Process { return slices.Clone(f.nodes) }
-
-// Store returns the processes of the store: mongods, or FerretDB alone.
-func (f *Fleet) Store() []*Process { return slices.Clone(f.store) }
-
-// Processes returns all of them: edges, workers, nats-servers, the store.
-func (f *Fleet) Processes() []*Process {
-	return slices.Concat(f.Edges(), f.Workers(), f.nodes, f.store)
-}
-
-// everybody is Processes and the retired workers.
-func (f *Fleet) everybody() []*Process {
-	return slices.Concat(f.Edges(), f.everyWorker(), f.nodes, f.store)
-}
-
-func (f *Fleet) everyWorker() []*Process {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Concat(f.workers, f.retired)
-}
 
 // AddWorker starts one more worker, a retired one if there is one. It is not ready yet
 // when AddWorker returns.

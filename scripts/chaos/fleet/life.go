@@ -2,10 +2,11 @@ package fleet
 
 import (
 	"os/exec"
-	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/wirepost/wirepost/scripts/child"
 )
 
 // life is one run of a process, from its start to its end.
@@ -21,25 +22,14 @@ type life struct {
 }
 
 // begin starts cmd as a child that dies with this process. When the child is gone, ended
-// runs on a goroutine of its own; it closes gone. The kernel sends the parent-death signal when the
-// thread that started the child ends, so that thread is kept until the child is gone.
+// runs on a goroutine of its own; it closes gone.
 func begin(cmd *exec.Cmd, logFrom int64, ended func(*life)) (*life, error) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	l := &life{cmd: cmd, started: time.Now(), logFrom: logFrom, gone: make(chan struct{}), noted: make(chan struct{})}
-	started := make(chan error, 1) // written once by the goroutine below
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		if err := cmd.Start(); err != nil {
-			started <- err
-			return
-		}
-		started <- nil
-		_ = cmd.Wait() // its state is read from cmd
+	err := child.Start(cmd, func() {
 		ended(l)
 		close(l.noted)
-	}()
-	if err := <-started; err != nil {
+	})
+	if err != nil {
 		return nil, err
 	}
 	return l, nil

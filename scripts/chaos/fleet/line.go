@@ -23,14 +23,16 @@ func init() { toxics.Register(lineType, new(line)) }
 //
 // The zero value lets everything through.
 type line struct {
-	mu  sync.Mutex // one change at a time
-	now atomic.Pointer[condition]
+	mu   sync.Mutex // one change at a time
+	now  atomic.Pointer[condition]
+	rate pacer
 }
 
 // condition is how a line is. It is never changed, only replaced.
 type condition struct {
 	cut             bool
 	latency, jitter time.Duration
+	rate            int           // bytes a second; 0: no limit
 	age             int           // connections of an earlier age are closed
 	over            chan struct{} // closed when another condition holds
 }
@@ -89,6 +91,7 @@ func (l *line) Pipe(stub *toxics.ToxicStub) {
 // carry hands a chunk on when it is due, or drops it. It reports false when the
 // connection must be closed.
 func (l *line) carry(stub *toxics.ToxicStub, chunk *stream.StreamChunk, age int) bool {
+	paced := false
 	for {
 		c := l.get()
 		switch {
@@ -97,14 +100,14 @@ func (l *line) carry(stub *toxics.ToxicStub, chunk *stream.StreamChunk, age int)
 		case c.cut:
 			return true
 		}
-		if late := time.Until(chunk.Timestamp.Add(c.delay())); c.latency > 0 && late > 0 {
-			t := time.NewTimer(late)
-			select {
-			case <-c.over:
-				t.Stop()
+		if !paced && c.rate > 0 {
+			paced = true
+			if !c.wait(l.rate.next(len(chunk.Data), c.rate)) {
 				continue
-			case <-t.C:
 			}
+		}
+		if c.latency > 0 && !c.wait(chunk.Timestamp.Add(c.delay())) {
+			continue
 		}
 		select {
 		case <-c.over: // the receiver does not read, and things have changed
@@ -112,6 +115,39 @@ func (l *line) carry(stub *toxics.ToxicStub, chunk *stream.StreamChunk, age int)
 			return true
 		}
 	}
+}
+
+// wait waits until t. It reports false when the condition is over before.
+func (c *condition) wait(t time.Time) bool {
+	late := time.Until(t)
+	if late <= 0 {
+		return true
+	}
+	timer := time.NewTimer(late)
+	defer timer.Stop()
+	select {
+	case <-c.over:
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// pacer spreads the bytes of one direction over time, whatever connection they are of.
+type pacer struct {
+	mu   sync.Mutex
+	free time.Time // when all bytes before are through
+}
+
+// next returns when n bytes more are through, at so many a second.
+func (p *pacer) next(n, rate int) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); p.free.Before(now) {
+		p.free = now
+	}
+	p.free = p.free.Add(time.Duration(n) * time.Second / time.Duration(rate))
+	return p.free
 }
 
 // end tells the receiver that the sender has closed, but not during a cut: who is cut

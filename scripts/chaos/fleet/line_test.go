@@ -247,3 +247,27 @@ func BenchmarkLink(b *testing.B) {
 		}
 	})
 }
+
+// A limit holds for all connections together, and for none when it is lifted, also for a
+// chunk that waits for it.
+func TestLimit(t *testing.T) {
+	l, connect := proxied(t)
+	one, two := connect(), connect()
+	const rate, part = 100_000, 15_000
+	l.Limit(rate)
+	began := time.Now()
+	for _, c := range []pipe{one, two} {
+		write(t, c.client, string(make([]byte, part)))
+	}
+	for _, c := range []pipe{one, two} {
+		expect(t, c.server, string(make([]byte, part)))
+	}
+	if took := time.Since(began); took < 2*part*time.Second/rate {
+		t.Errorf("%d bytes took %v at %d a second", 2*part, took, rate)
+	}
+	l.Limit(1)
+	write(t, one.client, "late")
+	expectNothing(t, one.server)
+	l.Limit(0)
+	expect(t, one.server, "late")
+}

@@ -29,14 +29,20 @@ func (l *Link) Slow(latency, jitter time.Duration) {
 	l.set(func(c *condition) { c.latency, c.jitter = latency, jitter })
 }
 
-// Restore ends a cut and a delay. Connections that lived through a cut are closed, for
+// Limit lets no more than so many bytes a second through in each direction, over all
+// connections; 0: as many as there are.
+func (l *Link) Limit(bytesPerSecond int) {
+	l.set(func(c *condition) { c.rate = bytesPerSecond })
+}
+
+// Restore ends a cut, a delay and a limit. Connections that lived through a cut are closed, for
 // bytes of theirs are gone.
 func (l *Link) Restore() {
 	l.set(func(c *condition) {
 		if c.cut {
 			c.age++
 		}
-		c.cut, c.latency, c.jitter = false, 0, 0
+		c.cut, c.latency, c.jitter, c.rate = false, 0, 0, 0
 	})
 }
 

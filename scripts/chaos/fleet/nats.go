@@ -36,7 +36,7 @@ func (f *Fleet) composeNATS() error {
 			return err
 		}
 		p.command.bin = f.spec.Bin.NATS
-		p.command.args = []string{"-c", filepath.Join(f.spec.Dir, p.Name+".conf")}
+		p.command.args = []string{"-c", filepath.Join(f.spec.Dir, p.Name+".conf"), "-P", f.pidFile(p)}
 		p.probe = func(ctx context.Context) error { return servers.Answers(ctx, "http://"+p.Admin+"/healthz") }
 		f.nodes = append(f.nodes, p)
 	}
@@ -51,8 +51,17 @@ func (f *Fleet) composeNATS() error {
 			dials[j] = append(dials[j], "nats-route://"+l.ways[1].addr())
 		}
 	}
+	if f.spec.Shipped != "" {
+		if err := f.makeKeys(); err != nil {
+			return err
+		}
+	}
 	for i, p := range f.nodes {
-		if err := f.writeConfig(p, routes[i], dials[i]); err != nil {
+		configure := f.writeConfig
+		if f.spec.Shipped != "" {
+			configure = f.shipNode
+		}
+		if err := configure(p, routes[i], dials[i]); err != nil {
 			return err
 		}
 	}
@@ -82,12 +91,16 @@ func quoted(all []string) []string {
 func (f *Fleet) connectNATS() error {
 	var urls []string
 	for _, n := range f.nodes {
-		urls = append(urls, "nats://"+n.Addr)
+		urls = append(urls, f.scheme()+n.Addr)
 	}
-	nc, err := nats.Connect(strings.Join(urls, ","), nats.Name("fleet"), nats.RetryOnFailedConnect(true),
+	signIn, err := f.asAdmin()
+	if err != nil {
+		return err
+	}
+	nc, err := nats.Connect(strings.Join(urls, ","), append(signIn, nats.Name("fleet"), nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1), nats.ReconnectWait(adminReconnect), nats.ReconnectBufSize(-1),
 		nats.PingInterval(adminPing), nats.MaxPingsOutstanding(2), nats.Timeout(adminPing),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))...)
 	if err != nil {
 		return err
 	}
@@ -99,6 +112,9 @@ func (f *Fleet) connectNATS() error {
 // NATS returns the fleet's own connection, which goes past the proxies and reconnects.
 // It is the fleet's: do not close it.
 func (f *Fleet) NATS() (*nats.Conn, jetstream.JetStream) { return f.nc, f.js }
+
+// errNotYet is what a poll says of something that has not happened.
+var errNotYet = errors.New("not yet")
 
 // errNoLeader is returned when a cluster or a stream has no leader, or not one alone.
 var errNoLeader = errors.New("there is no leader")

@@ -21,6 +21,7 @@ const (
 	NATS   Kind = "nats"
 	Mongo  Kind = "mongo"
 	Ferret Kind = "ferret"
+	Nginx  Kind = "nginx"
 )
 
 const (
@@ -53,7 +54,7 @@ type Process struct {
 	Admin string // edges, workers: health and metrics; nats-servers: monitoring; else ""
 	Log   string // file that all of its lives append to
 
-	Public string // where clients reach an edge, through a proxy; else ""
+	Public string // where clients reach an edge, through a proxy, or nginx; else ""
 
 	command command
 	probe   func(context.Context) error // nil when it serves

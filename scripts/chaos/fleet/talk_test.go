@@ -33,11 +33,7 @@ func newPair(t *testing.T, f *fleet.Fleet) *pair {
 
 func connect(t *testing.T, f *fleet.Fleet, user string, see func(client.Event)) *client.Client {
 	t.Helper()
-	var urls []string
-	for _, e := range f.Edges() {
-		urls = append(urls, "ws://"+e.Public+"/ws")
-	}
-	c, err := client.New(client.Options{URLs: urls, User: user, FromStart: true,
+	c, err := client.New(client.Options{URLs: f.URLs(), User: user, FromStart: true,
 		AckTimeout: 2 * time.Second, MaxBackoff: time.Second,
 		Token: func(context.Context) (string, error) {
 			return devkeys.Token([]byte(f.Secret()), user, time.Hour)

@@ -73,7 +73,7 @@ func child(text string) error {
 	if err != nil {
 		return err
 	}
-	keeper := streams.NewKeeper(js, layout, log)
+	keeper := streams.NewKeeper(js, layout, log, prometheus.NewRegistry())
 	if err := keeper.Ensure(ctx); err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/wirepost/wirepost/scripts/chaos/history"
 	"github.com/wirepost/wirepost/scripts/chaos/mutant"
 	"github.com/wirepost/wirepost/scripts/chaos/trial"
+	"github.com/wirepost/wirepost/scripts/checkout"
 )
 
 func main() {
@@ -70,7 +71,7 @@ type table struct {
 
 func run(ctx context.Context, only, keep string, baseline bool) (ok bool, err error) {
 	t := table{dir: keep}
-	if t.root, err = fleet.Repository(); err != nil {
+	if t.root, err = checkout.Root(); err != nil {
 		return false, err
 	}
 	if keep == "" {

@@ -53,9 +53,7 @@ func Begin(ctx context.Context, f *fleet.Fleet, path string, run history.Record,
 	t.Patience = t.limits.Drained
 	run.Kind = history.Run
 	t.H.Add(run)
-	for _, e := range f.Edges() {
-		o.URLs = append(o.URLs, "ws://"+e.Public+"/ws")
-	}
+	o.URLs = f.URLs()
 	o.History = t.H
 	o.Token = func(user string) (string, error) { return devkeys.Token([]byte(f.Secret()), user, time.Hour) }
 	t.L = load.New(o)

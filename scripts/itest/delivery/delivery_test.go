@@ -53,7 +53,7 @@ func setup(t testing.TB) *fixture {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	f.keeper = streams.NewKeeper(f.js, streams.Layout{Lanes: 1, Shards: shards}, log)
+	f.keeper = streams.NewKeeper(f.js, streams.Layout{Lanes: 1, Shards: shards}, log, prometheus.NewRegistry())
 	if err := f.keeper.Ensure(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -140,6 +140,40 @@ func TestTarget(t *testing.T) {
 	}
 	if data, _ := f.stored(t, "ann"); len(data) != 2 {
 		t.Errorf("%v are stored, want the two of Deliver", data)
+	}
+}
+
+// The echo to a sender says what it echoes, what was traced carries its context on, also past
+// the stream, and frames without either have no header of ours.
+func TestEchoAndTrace(t *testing.T) {
+	f := setup(t)
+	id := userid.MustParse("ann")
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	echo := envelope.EchoOf("e1", time.UnixMilli(1764000000123))
+	live := make(chan *nats.Msg, 8)
+	sub, err := f.js.Conn().ChanSubscribe(subject.Live(subject.Shard(id, shards), id), live)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	want := []messaging.Frame{{}, {Echo: echo}, {Trace: trace}, {Conn: "e1-1", Echo: echo, Trace: trace}}
+	for i := range want {
+		want[i].To, want[i].Data = id, []byte(`{"a":1}`)
+	}
+	if err := f.Deliver(f.ctx, want); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range want {
+		select {
+		case m := <-live:
+			for name, value := range map[string]string{envelope.Target: w.Conn, envelope.Echo: w.Echo, envelope.TraceParent: w.Trace} {
+				if got := m.Header.Get(name); got != value {
+					t.Errorf("%s of %+v is %q", name, w, got)
+				}
+			}
+		case <-f.ctx.Done():
+			t.Fatal("nothing on live")
+		}
 	}
 }
 
@@ -284,8 +318,14 @@ func TestDeliverEndsWithItsContext(t *testing.T) {
 }
 
 // BenchmarkDeliver publishes frames of 250 bytes to 1,000 users, by 8 callers with
-// batches of 128, as lanes do. One operation is one frame, the server's work included.
+// batches of 128, as lanes do. One operation is one frame, the server's work included. With
+// echo every other one is a sender's and says when it was received.
 func BenchmarkDeliver(b *testing.B) {
+	b.Run("plain", func(b *testing.B) { benchmarkDeliver(b, "") })
+	b.Run("echo", func(b *testing.B) { benchmarkDeliver(b, envelope.EchoOf("edge-7d9c5b6f4-x2k9p", time.Now())) })
+}
+
+func benchmarkDeliver(b *testing.B, echo string) {
 	f := setup(b)
 	users := make([]userid.ID, 1000)
 	for i := range users {
@@ -296,6 +336,7 @@ func BenchmarkDeliver(b *testing.B) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
 	b.ResetTimer()
 	for c := range callers {
 		wg.Go(func() {
@@ -303,6 +344,9 @@ func BenchmarkDeliver(b *testing.B) {
 			for next.Add(size) <= int64(b.N)+size {
 				for i := range batch {
 					batch[i] = messaging.Frame{To: users[(c*size+i)%len(users)], Data: data}
+					if i%2 == 0 {
+						batch[i].Echo = echo
+					}
 				}
 				if err := f.Deliver(context.Background(), batch); err != nil {
 					b.Error(err)

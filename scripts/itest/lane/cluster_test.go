@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wirepost/wirepost/scripts/servers"
 	"github.com/wirepost/wirepost/shared/stream"
@@ -53,7 +54,7 @@ func TestLeaderOfALaneIsKilled(t *testing.T) {
 	s := &system{t: t, server: c.Nodes[0], ctx: ctx, layout: streams.Layout{Lanes: 2, Shards: 1, Replicas: 3},
 		log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	s.js = s.connect(strings.Join(urls, ","))
-	k := streams.NewKeeper(s.js, s.layout, s.log)
+	k := streams.NewKeeper(s.js, s.layout, s.log, prometheus.NewRegistry())
 	eventually(s, "streams", func() bool { // peers count as offline at first
 		err := k.Ensure(ctx)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wirepost/wirepost/shared/envelope"
 	"github.com/wirepost/wirepost/shared/stream"
@@ -211,7 +212,7 @@ func TestLaneComesBack(t *testing.T) {
 			s := newSystem(t, streams.Layout{Lanes: 1})
 			st := newStore()
 			js := s.connect(s.server.URL())
-			keeper := streams.NewKeeper(js, s.layout, s.log)
+			keeper := streams.NewKeeper(js, s.layout, s.log, prometheus.NewRegistry())
 			kctx, stop := context.WithCancel(s.ctx)
 			kept := make(chan struct{})
 			go func() { defer close(kept); keeper.Keep(kctx) }()

@@ -2,6 +2,7 @@ package lane_test
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 	"time"
 
@@ -131,12 +132,31 @@ func TestComesBackUnderItsName(t *testing.T) {
 	st.await(s, p.total())
 	w.Abort()
 	<-w.done
+	// What the dead one had asked for may still stand at the server, and gets the pin when its
+	// heir ends the old one.
+	nc := s.connect(s.server.URL()).Conn()
+	left, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		next := "$JS.API.CONSUMER.MSG.NEXT." + stream.Up(n) + "." + stream.Consumer
+		if err := nc.PublishRequest(next, left.Subject, fmt.Appendf(nil, `{"batch":1,"expires":%d,"group":%q}`, long, stream.Group)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
 	s.start("w", &business{st: st})
 	p.send(20)
 	began := time.Now()
 	st.await(s, p.total())
 	if d := time.Since(began); d > long/2 {
 		t.Errorf("back after %v", d)
+	}
+	if n, _, err := left.Pending(); err != nil || n == 0 {
+		t.Errorf("what was left behind got %d messages (%v): the test proves little", n, err)
 	}
 	s.emptied()
 	st.check(t, p.total())

@@ -153,8 +153,10 @@ func TestWokenOwnerDoesNotOvertake(t *testing.T) {
 	p.send(100)
 	eventually(s, "a has the 100", func() bool { return a.metric(t, lag) == 100 })
 	pa.freeze(true)
+	// Before the second is there: what comes while it holds more than half a batch waits at
+	// the server. The first is sent those that it had asked for, up to 256.
+	p.send(400)
 	b := s.startOn(s.connect(pb.url()), "a", &business{st: st, do: gb.wait}, func(c *lane.Config) { c.Batch = 500 })
-	p.send(400) // the first was sent those that it had asked for, up to 256
 	eventually(s, "all are with the second", func() bool {
 		c, err := s.js.Consumer(s.ctx, stream.Up(0), stream.Consumer)
 		return err == nil && b.metric(t, takeOvers) > 0 && c.CachedInfo().NumAckPending == 500

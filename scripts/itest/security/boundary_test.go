@@ -157,7 +157,7 @@ func TestReadsStayWithReaders(t *testing.T) {
 	replies := append(aims(l.down), others...)
 	bodies := [][]byte{fmt.Appendf(nil, `{"seq":%d}`, l.seq), nil, []byte(`{"multi_last":["im.down.>"]}`)}
 	l.ask(l.connect("replay"), "$JS.API.DIRECT.GET."+l.down, bodies, replies)
-	l.ask(l.connect("monitoring"), "$JS.API.STREAM.INFO."+l.down, [][]byte{nil}, replies)
+	l.ask(l.connect("monitoring"), "look.STREAM.INFO."+l.down, [][]byte{nil}, replies)
 	l.quiet()
 	if after := l.state(); after != before {
 		t.Errorf("who may only read changed something. Before:\n%s\nafter:\n%s", before, after)

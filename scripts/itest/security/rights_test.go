@@ -53,9 +53,9 @@ var rights = []struct{ subject, publish, subscribe string }{
 
 	// Streams.
 	{"$JS.API.INFO", "worker", ""},
-	{"$JS.API.STREAM.NAMES", "worker monitoring", ""},
-	{"$JS.API.STREAM.LIST", "monitoring", ""},
-	{"$JS.API.STREAM.INFO.UP_0", "worker monitoring", ""},
+	{"$JS.API.STREAM.NAMES", "worker", ""},
+	{"$JS.API.STREAM.LIST", "", ""},
+	{"$JS.API.STREAM.INFO.UP_0", "worker", ""},
 	{"$JS.API.STREAM.CREATE.UP_0", "worker", ""},
 	{"$JS.API.STREAM.CREATE.DOWN_4_abc_0", "worker", ""},
 	{"$JS.API.STREAM.UPDATE.DEAD", "worker", ""},
@@ -74,10 +74,10 @@ var rights = []struct{ subject, publish, subscribe string }{
 	{"$JS.API.>", "", ""},
 
 	// Consumers.
-	{"$JS.API.CONSUMER.NAMES.UP_0", "worker monitoring", ""},
-	{"$JS.API.CONSUMER.LIST.UP_0", "monitoring", ""},
-	{"$JS.API.CONSUMER.INFO.UP_0.work", "worker monitoring", ""},
-	{"$JS.API.CONSUMER.INFO.UP_0.other", "monitoring", ""},
+	{"$JS.API.CONSUMER.NAMES.UP_0", "worker", ""},
+	{"$JS.API.CONSUMER.LIST.UP_0", "", ""},
+	{"$JS.API.CONSUMER.INFO.UP_0.work", "worker", ""},
+	{"$JS.API.CONSUMER.INFO.UP_0.other", "", ""},
 	{"$JS.API.CONSUMER.CREATE.UP_0.work", "worker", ""},
 	{"$JS.API.CONSUMER.CREATE.UP_0", "", ""},
 	{"$JS.API.CONSUMER.CREATE.UP_0.spy", "", ""},
@@ -96,6 +96,18 @@ var rights = []struct{ subject, publish, subscribe string }{
 	{"$JS.ACK.>", "", ""},
 	{"$JS.EVENT.ADVISORY.API", "", ""},
 	{"$JS.EVENT.ADVISORY.>", "", ""},
+
+	// What monitoring has of them.
+	{"look.STREAM.NAMES", "monitoring", ""},
+	{"look.STREAM.LIST", "monitoring", ""},
+	{"look.STREAM.INFO.UP_0", "monitoring", ""},
+	{"look.STREAM.DELETE.UP_0", "", ""},
+	{"look.STREAM.MSG.GET.UP_0", "", ""},
+	{"look.CONSUMER.NAMES.UP_0", "monitoring", ""},
+	{"look.CONSUMER.LIST.UP_0", "monitoring", ""},
+	{"look.CONSUMER.INFO.UP_0.work", "monitoring", ""},
+	{"look.CONSUMER.CREATE.UP_0.spy", "", ""},
+	{"look.>", "", ""},
 
 	// Direct gets: the shards for edges, marks and own keys for workers.
 	{"$JS.API.DIRECT.GET.DOWN_4_abc_0", "replay", ""},
@@ -117,7 +129,7 @@ var rights = []struct{ subject, publish, subscribe string }{
 	{"$KV.>", "", ""},
 	{"$JS.API.CONSUMER.CREATE.KV_workers.x.$KV.workers.lease.>", "worker", ""},
 	{"$JS.API.CONSUMER.CREATE.KV_suspects.x.$KV.suspects.>", "", ""},
-	{"$JS.API.CONSUMER.INFO.KV_workers.x", "worker monitoring", ""},
+	{"$JS.API.CONSUMER.INFO.KV_workers.x", "worker", ""},
 	{"$JS.API.CONSUMER.DELETE.KV_workers.x", "worker", ""},
 	{"$JS.API.CONSUMER.DELETE.KV_suspects.x", "", ""},
 	{"$JS.FC.KV_workers.x.1", "worker", ""},

@@ -9,9 +9,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wirepost/wirepost/scripts/servers"
 	"github.com/wirepost/wirepost/shared/stream"
+	"github.com/wirepost/wirepost/shared/subject"
 	"github.com/wirepost/wirepost/worker/streams"
 )
 
@@ -34,7 +36,7 @@ func TestKeepSurvivesALostRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	k := streams.NewKeeper(far, small, slog.New(slog.DiscardHandler))
+	k := streams.NewKeeper(far, small, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err := k.Ensure(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -56,6 +58,62 @@ func TestKeepSurvivesALostRequest(t *testing.T) {
 		_, err := near.Consumer(ctx, stream.Up(1), stream.Consumer)
 		return err == nil
 	})
+}
+
+// What a worker had to make is counted, and a look that fails is shown until one succeeds.
+func TestKeeperShowsWhatIsMissing(t *testing.T) {
+	server := servers.NATS(t)
+	js, err := jetstream.New(server.Conn(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	reg := prometheus.NewRegistry()
+	const made, complete = "wirepost_worker_streams_made_total", "wirepost_worker_streams_complete"
+	value := func(name string) float64 {
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() == name {
+				return f.GetMetric()[0].GetGauge().GetValue() + f.GetMetric()[0].GetCounter().GetValue()
+			}
+		}
+		t.Fatalf("there is no %s", name)
+		return 0
+	}
+	k := streams.NewKeeper(js, small, slog.New(slog.DiscardHandler), reg)
+	if err := k.Ensure(ctx); err != nil {
+		t.Fatal(err)
+	}
+	all := float64(2 + 1 + 2*small.Lanes + small.Shards) // buckets, dead, lanes with a consumer each, shards
+	if m, c := value(made), value(complete); m != all || c != 1 {
+		t.Errorf("%v were made, complete is %v; want %v and 1", m, c, all)
+	}
+	if err := streams.NewKeeper(js, small, slog.New(slog.DiscardHandler), prometheus.NewRegistry()).Ensure(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { k.Keep(ctx) })
+	defer wg.Wait()
+	defer stop()
+	if err := js.DeleteStream(ctx, stream.Up(1)); err != nil {
+		t.Fatal(err)
+	}
+	foreign := jetstream.StreamConfig{Name: "FOREIGN", Subjects: []string{subject.UpLane(1)}}
+	if _, err := js.CreateStream(ctx, foreign); err != nil {
+		t.Fatal(err)
+	}
+	k.Missing("a lane, and another stream has its subject")
+	within(t, 10*time.Second, "it is shown", func() bool { return value(complete) == 0 })
+	if err := js.DeleteStream(ctx, foreign.Name); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 10*time.Second, "all is well again", func() bool { return value(complete) == 1 })
+	if m := value(made); m != all+2 {
+		t.Errorf("%v were made, want %v: a lane and its consumer more", m, all+2)
+	}
 }
 
 // within polls what gives no signal.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wirepost/wirepost/scripts/servers"
 	"github.com/wirepost/wirepost/shared/stream"
@@ -277,7 +278,7 @@ func TestImpossibleLayout(t *testing.T) {
 // A deleted shard comes back as another epoch, a deleted lane as itself.
 func TestKeepRepairs(t *testing.T) {
 	js, ctx := start(t)
-	k := streams.NewKeeper(js, small, slog.New(slog.DiscardHandler))
+	k := streams.NewKeeper(js, small, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err := k.Ensure(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 
 	"github.com/wirepost/wirepost/edge/uplink"
@@ -198,6 +201,48 @@ func TestRetriesUntilTheLaneExists(t *testing.T) {
 	if stored < 3 {
 		t.Errorf("%d messages are stored, want 3", stored)
 	}
+}
+
+// How long the oldest event waits is shown while one does, and not longer.
+func TestOldestIsShown(t *testing.T) {
+	c := servers.NATS(t)
+	reg := prometheus.NewRegistry()
+	u, err := uplink.New(t.Context(), uplink.Config{Lanes: lanes, Dial: dial(c.URL()), Log: slog.New(slog.DiscardHandler), Registry: reg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(u.Close)
+	await := func(what string, ok func(float64) bool) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			families, err := reg.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			i := slices.IndexFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == "wirepost_edge_uplink_oldest_seconds" })
+			oldest := families[i].GetMetric()[0].GetGauge().GetValue()
+			if ok(oldest) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%v s, and not %s", oldest, what)
+			}
+		}
+	}
+	await("none", func(s float64) bool { return s == 0 })
+	old, young := make(done, 1), make(done, 1)
+	u.Publish(old, event("u1", 1))
+	await("some time", func(s float64) bool { return s > .3 })
+	u.Publish(young, event("u2", 1))
+	await("the older one's time", func(s float64) bool { return s > .4 })
+	js, _ := jetstream.New(c.Conn(t))
+	makeLanes(t, js, 1, 1<<20)
+	for _, d := range []done{old, young} {
+		if err := wait(t, d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await("none", func(s float64) bool { return s == 0 })
 }
 
 // An event that is not stored in time is given up, and its slot serves the next one.
@@ -400,4 +445,74 @@ func BenchmarkPublish(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}
+
+// A lane that is slow, but answers, takes no places from the others: their users would hear
+// ErrStalled for its sake.
+func TestSlowLaneHoldsUpNoOther(t *testing.T) {
+	c := servers.NATS(t)
+	nc := c.Conn(t)
+	js, _ := jetstream.New(nc)
+	makeLanes(t, js, 1, 1<<20)
+	const slow = 0
+	if err := js.DeleteStream(t.Context(), stream.Up(slow)); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan *nats.Msg, 1<<16)
+	if _, err := nc.ChanSubscribe(subject.UpLane(slow), asked); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	quit, answers := make(chan struct{}), make(chan struct{})
+	go func() { // fifty a second, in their order
+		defer close(answers)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				_ = (<-asked).Respond(fmt.Appendf(nil, `{"stream":%q, "seq":1}`, stream.Up(slow)))
+			case <-quit:
+				return
+			}
+		}
+	}()
+	u, err := uplink.New(t.Context(), uplink.Config{Lanes: lanes, Dial: dial(c.URL()), Log: slog.New(slog.DiscardHandler), Patience: 6 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 10_000 // more than may be under way in all lanes together
+	slowly, other := make(done, n), make(done, 1)
+	users := func(lane int) func() string {
+		i := 0
+		return func() string {
+			for {
+				i++
+				if name := fmt.Sprint("u", i); subject.Lane(userid.MustParse(name), lanes) == lane {
+					return name
+				}
+			}
+		}
+	}
+	name := users(slow)
+	for range n {
+		u.Publish(slowly, event(name(), 1))
+	}
+	if err := wait(t, slowly); err != nil { // the lane answers
+		t.Fatal(err)
+	}
+	u.Publish(other, event(users(1)(), 1))
+	if err := wait(t, other); err != nil {
+		t.Errorf("an event of another lane: %v", err)
+	}
+	for range len(slowly) {
+		if err := <-slowly; err != nil {
+			t.Fatalf("the event of another lane waited until those of the slow one were given up: %v", err)
+		}
+	}
+	u.Close()
+	close(quit)
+	<-answers
 }

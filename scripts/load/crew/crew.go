@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 
 	"github.com/wirepost/wirepost/scripts/load/agent"
@@ -58,11 +59,12 @@ type State struct {
 // errEarly is returned when an agent ends before it was told to.
 var errEarly = errors.New("a process of the load ended early")
 
-// Start starts an agent for each plan, all of them the program exe.
-func Start(exe string, plans []agent.Plan) (*Crew, error) {
+// Start starts an agent for each plan. command is the program that calls agent.Run, and
+// what is to stand before it, such as nice.
+func Start(command []string, plans []agent.Plan) (*Crew, error) {
 	c := &Crew{last: make([]agent.Tick, len(plans)), changed: make(chan struct{})}
 	for i, p := range plans {
-		m, out, err := launch(exe, p)
+		m, out, err := launch(command, p)
 		if err != nil {
 			c.Close()
 			return nil, fmt.Errorf("start process %d of the load: %w", i, err)
@@ -73,8 +75,8 @@ func Start(exe string, plans []agent.Plan) (*Crew, error) {
 	return c, nil
 }
 
-func launch(exe string, p agent.Plan) (*member, io.Reader, error) {
-	cmd := exec.Command(exe, Argument)
+func launch(command []string, p agent.Plan) (*member, io.Reader, error) {
+	cmd := exec.Command(command[0], append(slices.Clone(command[1:]), Argument)...)
 	// One loop uses one core; more Ps would only look for work that is not there.
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	cmd.Stderr = os.Stderr

@@ -67,7 +67,7 @@ func start(t *testing.T, kinds ...string) *crew.Crew {
 	for i, k := range kinds {
 		plans = append(plans, agent.Plan{Run: k, Index: i})
 	}
-	c, err := crew.Start(exe, plans)
+	c, err := crew.Start([]string{exe}, plans)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,6 +38,7 @@ type Addresses struct {
 	Edges  []string
 	Inners []string // of an outer layer
 	Outers []string // of an inner layer, without ports; nil: as shipped
+	TLS    string   // folder of tls.crt and tls.key, which Listen then speaks; "": it does not
 }
 
 // Render copies the folder shipped into dir, which is made, and writes addresses and the
@@ -50,14 +51,26 @@ func Render(shipped, dir string, a Addresses) error {
 		return edit(filepath.Join(dir, "local", name), change)
 	}
 	return errors.Join(
-		local("listen.conf", func(line string) []string {
-			return []string{strings.Replace(line, "listen 8080 ", "listen "+a.Listen+" ", 1)}
-		}),
+		local("listen.conf", a.listen),
 		local("log.conf", func(line string) []string { return []string{strings.Replace(line, "/var/log/nginx", dir, 1)} }),
 		local("edges.conf", each("server", a.Edges)),
 		local("inners.conf", each("server", a.Inners)),
 		local("outers.conf", each("set_real_ip_from", a.Outers)),
 	)
+}
+
+// listen changes a line of listen.conf: the address, or for TLS the lines that are shipped
+// as a comment.
+func (a Addresses) listen(line string) []string {
+	secure, comment := strings.CutPrefix(line, "#     ")
+	switch plain := strings.HasPrefix(line, "listen 8080 "); {
+	case a.TLS == "" || !plain && !comment:
+		return []string{strings.Replace(line, "listen 8080 ", "listen "+a.Listen+" ", 1)}
+	case plain:
+		return nil
+	}
+	secure = strings.Replace(secure, "listen 443 ", "listen "+a.Listen+" ", 1)
+	return []string{strings.Replace(secure, "/etc/nginx/tls/", a.TLS+"/", 1)}
 }
 
 // each replaces the first line of a directive by one for each address, with the same

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/wirepost/wirepost/scripts/chaos/fleet"
+	"github.com/wirepost/wirepost/scripts/checkout"
 )
 
 // Need returns the path of nginx and the shipped folder. Without nginx the test is
@@ -19,7 +19,7 @@ func Need(t testing.TB) (program, shipped string) {
 		}
 		t.Skip(err)
 	}
-	root, err := fleet.Repository()
+	root, err := checkout.Root()
 	if err != nil {
 		t.Fatal(err)
 	}

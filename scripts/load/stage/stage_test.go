@@ -34,7 +34,7 @@ func start(t *testing.T, url string, n int) *stage.Stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := crew.Start(exe, []agent.Plan{{
+	c, err := crew.Start([]string{exe}, []agent.Plan{{
 		URLs: []string{url}, Traffic: agent.Pairs, Run: "t", Conns: n, Secret: strings.Repeat("s", 32), InFlight: 8, Size: 64, Tick: tick,
 	}})
 	if err != nil {

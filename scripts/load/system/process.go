@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/wirepost/wirepost/scripts/child"
 )
 
 const (
@@ -46,21 +47,8 @@ func (p *Process) Start() error {
 	defer func() { _ = out.Close() }()
 	cmd := exec.Command(p.args[0], p.args[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = p.env, out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started, gone := make(chan error, 1), make(chan struct{})
-	go func() {
-		// The kernel sends the parent-death signal when the thread that started the
-		// child ends, so that thread is kept.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		defer close(gone)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // its exit code says nothing that its log does not
-		}
-	}()
-	if err := <-started; err != nil {
+	gone := make(chan struct{})
+	if err := child.Start(cmd, func() { close(gone) }); err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	p.mu.Lock()

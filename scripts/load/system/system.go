@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -40,6 +41,7 @@ type Spec struct {
 	Store   Store
 	Secret  string   // of tokens, at least 32 bytes; "": a random one
 	EdgeEnv []string // added to the environment of each edge, as NAME=value
+	EdgeBy  []string // stands before the command of each edge, such as nice; empty: nothing
 	Nginx   string   // folder of the configuration of the nginx before the edges; "": there is none
 }
 
@@ -196,6 +198,7 @@ func (s *System) startEdges(ctx context.Context) error {
 			"EDGE_NAME=" + name, "LISTEN=" + addr, "ADMIN_LISTEN=" + admin, "NATS_URL=" + s.natsURL,
 			"JWT_HS256_SECRET=" + s.spec.Secret, "LOG_FORMAT=text", "LOG_LEVEL=warn", "DRAIN_NOTICE=0s",
 			"FRAME_RATE=0", "BYTE_RATE=0"}, s.spec.EdgeEnv...))
+		p.args = append(slices.Clone(s.spec.EdgeBy), p.args...)
 		if err := p.Start(); err != nil {
 			return err
 		}

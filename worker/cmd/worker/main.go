@@ -26,10 +26,11 @@ const (
 
 func main() {
 	os.Exit(process.Program[worker.Config]{
-		Name: "wirepost-worker",
-		Load: func() (worker.Config, error) { return worker.LoadConfig(nil) },
-		Log:  func(c worker.Config) process.LogOptions { return c.Log.Options() },
-		Run:  run,
+		Name:  "wirepost-worker",
+		Load:  func() (worker.Config, error) { return worker.LoadConfig(nil) },
+		Log:   func(c worker.Config) process.LogOptions { return c.Log.Options() },
+		Admin: func(c worker.Config) string { return c.AdminListen },
+		Run:   run,
 	}.Main())
 }
 

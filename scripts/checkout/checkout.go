@@ -1,4 +1,6 @@
-package fleet
+// Package checkout tells where the repository is that a tool was started in, and which
+// commit of it. Tools and tests find what is shipped (k8s/) by it.
+package checkout
 
 import (
 	"fmt"
@@ -7,8 +9,8 @@ import (
 	"strings"
 )
 
-// Repository returns the root of the checkout that the program was started in.
-func Repository() (string, error) {
+// Root returns the root folder of the checkout that the program was started in.
+func Root() (string, error) {
 	out, err := exec.Command("go", "env", "GOWORK").Output()
 	work := strings.TrimSpace(string(out))
 	if err != nil || filepath.Base(work) != "go.work" {

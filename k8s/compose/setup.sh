@@ -1,0 +1,44 @@
+#!/bin/sh
+# Makes what compose.yaml needs and nobody else must know: the keys of edges and workers for
+# NATS (secrets/), and .env with random secrets. It needs Go, and changes nothing that is
+# there already.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+umask 077
+random() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
+
+(cd "$here/../.." && go run -buildvcs=false ./scripts/natssetup -dir "$here/secrets" -hosts nats init)
+# Public keys: the NATS server may read them, whoever it runs as.
+chmod 0644 "$here/secrets/nkeys.conf"
+chmod 0711 "$here/secrets"
+
+user=$(id -u):$(id -g)
+if [ "$(id -u)" -eq 0 ]; then # no container runs as root
+	user=65532:65532
+	chown -R "$user" "$here/secrets/edge" "$here/secrets/replay" "$here/secrets/worker"
+fi
+
+if [ -e "$here/.env" ]; then
+	echo "$here/.env is there already"
+	exit
+fi
+cat >"$here/.env" <<END
+# Of compose.yaml, written by setup.sh. Whoever can read it can sign in as anybody.
+KEYS_USER=$user
+TAG=dev
+PORT=8080
+
+# Who signs your users' tokens. This secret is random; replace it by your own, or by the
+# public key of whoever signs them: JWT_PUBLIC_KEY="-----BEGIN PUBLIC KEY----- …"
+JWT_HS256_SECRET=$(random)
+JWT_PUBLIC_KEY=
+JWT_ISSUER=
+JWT_AUDIENCE=
+
+# Web origins whose pages may connect, such as https://chat.example.com
+ALLOWED_ORIGINS=
+
+# The user "admin" of Grafana, at http://127.0.0.1:3000
+GRAFANA_PASSWORD=$(random)
+END
+echo "wrote $here/.env"
