@@ -158,10 +158,10 @@ attacks: build ## what users feel while an edge is attacked in 14 ways, against 
 	@exec bin/attacks -edge bin/edge $(ARGS)
 
 .PHONY: k8s-verify
-k8s-verify: build have-mongod ## rehearse k8s/ on a real control plane; the first time it builds for 20 minutes (FULL=1: with the shipped tempo; needs prometheus)
+k8s-verify: build have-mongod ## rehearse k8s/ on a real control plane; the first time it builds for 20 minutes (needs prometheus)
 	@go build -buildvcs=false -o bin/natssetup ./scripts/natssetup
 	@cd k8s/lab && GOWORK=off go build -buildvcs=false -o ../../bin/k8s-lab .
-	@exec bin/k8s-lab -mongod "$$(command -v mongod || echo $(MONGOD))" $(if $(FULL),-full) $(ARGS)
+	@exec bin/k8s-lab -mongod "$$(command -v mongod || echo $(MONGOD))" $(ARGS)
 
 .PHONY: nats-setup
 nats-setup: ## make the keys and certificates of the NATS servers and their users (DIR=secrets; docs/security.md)

@@ -25,7 +25,7 @@ import (
 
 type flags struct {
 	root, cache, mongod, prometheus string
-	full, buildOnly                 bool
+	buildOnly                       bool
 }
 
 func main() {
@@ -34,7 +34,6 @@ func main() {
 	flag.StringVar(&f.cache, "cache", ".cache/k8s-lab", "folder for what is built (0.5 GB) and for the last run with its logs")
 	flag.StringVar(&f.mongod, "mongod", "mongod", "MongoDB server")
 	flag.StringVar(&f.prometheus, "prometheus", "prometheus", "Prometheus server; Debian's and Ubuntu's package prometheus has it")
-	flag.BoolVar(&f.full, "full", false, "wait as long as the overlay's own numbers ask for: some 40 minutes")
 	flag.BoolVar(&f.buildOnly, "build", false, "only build")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -125,7 +124,7 @@ func (f *flags) outside(ctx context.Context) error {
 func (f *flags) rehearse(ctx context.Context, given string) error {
 	o := rehearsal.Options{Overlays: filepath.Join(f.root, "k8s/overlays"), Programs: f.programs(),
 		Edge: filepath.Join(f.root, "bin/edge"), Worker: filepath.Join(f.root, "bin/worker"), Setup: filepath.Join(f.root, "bin/natssetup"),
-		Mongod: f.mongod, Prometheus: f.prometheus, Hosts: f.etc()["hosts"], Dir: f.run(), Full: f.full, Out: os.Stdout}
+		Mongod: f.mongod, Prometheus: f.prometheus, Hosts: f.etc()["hosts"], Dir: f.run(), Out: os.Stdout}
 	if err := json.Unmarshal([]byte(given), &o.Sources); err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ type Options struct {
 	Programs string // the folder of the binaries
 	Dir      string // for everything that it writes
 	Sources  binaries.Sources
-	// HPASync is the time between two looks of the HPA controller. 0: Kubernetes' own, 15 s.
+	// HPASync is the time between two looks of the HPA controller.
 	HPASync time.Duration
 }
 
@@ -155,12 +155,9 @@ func (c *Cluster) startServer(ctx context.Context) error {
 }
 
 func (c *Cluster) startControllers() error {
-	args := []string{"--kubeconfig=" + c.kubeconfig("kube-controller-manager"), "--bind-address=127.0.0.1", "--leader-elect=false",
-		"--use-service-account-credentials", "--service-account-private-key-file=" + c.file("service-accounts.key"), "--root-ca-file=" + c.file("ca.crt")}
-	if c.o.HPASync > 0 {
-		args = append(args, "--horizontal-pod-autoscaler-sync-period="+c.o.HPASync.String())
-	}
-	if err := c.run("kube-controller-manager", args...); err != nil {
+	if err := c.run("kube-controller-manager", "--kubeconfig="+c.kubeconfig("kube-controller-manager"), "--bind-address=127.0.0.1", "--leader-elect=false",
+		"--use-service-account-credentials", "--service-account-private-key-file="+c.file("service-accounts.key"), "--root-ca-file="+c.file("ca.crt"),
+		"--horizontal-pod-autoscaler-sync-period="+c.o.HPASync.String()); err != nil {
 		return err
 	}
 	return c.run("kube-scheduler", "--kubeconfig="+c.kubeconfig("kube-scheduler"), "--bind-address=127.0.0.1", "--leader-elect=false")

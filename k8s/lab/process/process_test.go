@@ -27,11 +27,12 @@ func TestEndsByItself(t *testing.T) {
 func TestStop(t *testing.T) {
 	ctx, fail := context.WithCancelCause(t.Context())
 	g := NewGroup(t.TempDir(), fail)
-	polite, err := g.Start("polite", exec.Command("sleep", "1000"))
+	t.Cleanup(func() { g.Close(0) }) // also when the test fails before it comes to that
+	polite, err := g.Start("polite", exec.Command("sleep", "60"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	deaf, err := g.Start("deaf", exec.Command("sh", "-c", "trap '' TERM; echo deaf; exec sleep 1000"))
+	deaf, err := g.Start("deaf", exec.Command("sh", "-c", "trap '' TERM; echo deaf; exec sleep 60"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func TestStop(t *testing.T) {
 	if ctx.Err() != nil {
 		t.Error(context.Cause(ctx))
 	}
-	if _, err := g.Start("late", exec.Command("sleep", "1000")); !errors.Is(err, errClosed) {
+	if _, err := g.Start("late", exec.Command("sleep", "60")); !errors.Is(err, errClosed) {
 		t.Error(err)
 	}
 }

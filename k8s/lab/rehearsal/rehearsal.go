@@ -23,7 +23,7 @@ import (
 const (
 	namespace = "wirepost"
 	lanes     = 8 // of the overlay's ConfigMap; rows fail when there are others
-	// hpaSync is how often the HPA controller looks, unless Full. Kubernetes' own is 15 s.
+	// hpaSync is how often the HPA controller looks. Kubernetes' own is 15 s.
 	hpaSync = time.Second
 )
 
@@ -40,9 +40,7 @@ type Options struct {
 	Hosts      string // the file that is /etc/hosts
 	Dir        string // for everything that is written
 	Sources    binaries.Sources
-	// Full waits as long as the overlay's own numbers ask for: half an hour.
-	Full bool
-	Out  io.Writer
+	Out        io.Writer
 }
 
 // run is a rehearsal at work.
@@ -55,7 +53,8 @@ type run struct {
 	runner  *pods.Runner
 	crowd   *crowd.Crowd
 	mongod  *process.Process
-	last    figures // in the table
+	sizes   map[string]*sizes // of the Deployments worker and edge
+	last    figures           // in the table
 	printed time.Duration
 }
 
@@ -63,7 +62,8 @@ type run struct {
 func Run(ctx context.Context, o Options) (err error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	r := &run{o: o, began: time.Now(), fail: fail, group: process.NewGroup(filepath.Join(o.Dir, "logs"), fail)}
+	r := &run{o: o, began: time.Now(), fail: fail, group: process.NewGroup(filepath.Join(o.Dir, "logs"), fail),
+		sizes: map[string]*sizes{"worker": {}, "edge": {}}}
 	defer r.group.Close(5 * time.Second)
 	defer func() {
 		if cause := context.Cause(ctx); cause != nil {
@@ -99,10 +99,7 @@ func (r *run) say(format string, args ...any) {
 }
 
 func (r *run) startCluster(ctx context.Context) (err error) {
-	o := cluster.Options{Programs: r.o.Programs, Dir: filepath.Join(r.o.Dir, "cluster"), Sources: r.o.Sources}
-	if !r.o.Full {
-		o.HPASync = hpaSync
-	}
+	o := cluster.Options{Programs: r.o.Programs, Dir: filepath.Join(r.o.Dir, "cluster"), Sources: r.o.Sources, HPASync: hpaSync}
 	r.cluster, err = cluster.Start(ctx, r.group, o)
 	return err
 }
@@ -128,6 +125,9 @@ func (r *run) startAround(ctx context.Context) error {
 		return err
 	}
 	if r.crowd, err = crowd.New(func() []string { return r.runner.Names.Ready("edge") }, r.fail); err != nil {
+		return err
+	}
+	if err := r.watchSizes(ctx); err != nil {
 		return err
 	}
 	return r.surroundings(ctx)
@@ -223,7 +223,11 @@ func (r *run) try(ctx context.Context, folder string) error {
 // refuses: KEDA's webhook is asked, which shows when it refuses a formula with a lane that has
 // no trigger.
 func (r *run) refuses(ctx context.Context, production []byte) error {
-	broken, err := cluster.Objects([]byte(strings.ReplaceAll(string(production), "formula: lane0 +", "formula: lane99 +")))
+	const formula = "formula: lane0 +"
+	if n := strings.Count(string(production), formula); n != 1 {
+		return fmt.Errorf("%q is %d times in the production overlay", formula, n)
+	}
+	broken, err := cluster.Objects([]byte(strings.Replace(string(production), formula, "formula: lane99 +", 1)))
 	if err != nil {
 		return err
 	}

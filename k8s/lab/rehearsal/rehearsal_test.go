@@ -90,12 +90,39 @@ func TestFigures(t *testing.T) {
 	if s := (scale{Desired: 2, Pods: 2, Ready: 2, Running: 1}); s.settled(2) {
 		t.Error("settled without the programs")
 	}
-	var s steps
-	for _, n := range []int{8, 7, 9, 7, 7} {
+}
+
+// TestSizes: changes are noted once, from a time on, and one by one is neither by two nor
+// half of the way nor up again.
+func TestSizes(t *testing.T) {
+	var s sizes
+	s.add(9)
+	began := s.all[0].at
+	for _, n := range []int{9, 3, 2, 2, 1} {
 		s.add(n)
 	}
-	if s.largest != 2 {
-		t.Errorf("the largest step down is %d", s.largest)
+	steps := s.since(began)
+	if got := steps.String(); !strings.HasPrefix(got, "3, 0.0 s later 2, ") || len(steps) != 3 {
+		t.Errorf("%s", got)
+	}
+	for _, c := range []struct {
+		steps    []int
+		from, to int
+		want     bool
+	}{
+		{[]int{3, 2, 1}, 4, 1, true},
+		{[]int{3, 1}, 4, 1, false},
+		{[]int{3, 2}, 4, 1, false},
+		{[]int{3, 2, 3, 2, 1}, 4, 1, false},
+		{nil, 4, 1, false},
+	} {
+		var s sizes
+		for _, n := range c.steps {
+			s.add(n)
+		}
+		if got := s.all.oneByOne(c.from, c.to); got != c.want {
+			t.Errorf("%v: %v", c.steps, got)
+		}
 	}
 }
 

@@ -27,12 +27,9 @@ const (
 	threshold = 200
 )
 
-// Bounds on waiting. The overlay's own tempo takes 5 minutes until the first of 8 workers
-// goes and 1 for each; 15 until the first of 6 edges goes and 5 for each.
-const (
-	soon  = 3 * time.Minute
-	later = 45 * time.Minute
-)
+// soon bounds each wait. The overlay's own tempo downwards would need more: 5 minutes until
+// the first of 8 workers goes and 1 for each, 15 until the first of 6 edges goes and 5 for each.
+const soon = 3 * time.Minute
 
 var scaledObject = schema.GroupVersionKind{Group: "keda.sh", Version: "v1alpha1", Kind: "ScaledObject"}
 
@@ -83,30 +80,25 @@ func (r *run) connect(ctx context.Context) error {
 
 // shipped: with the overlay's own numbers, not for less than half a minute, then 2, 4, 5.
 func (r *run) shipped(ctx context.Context) error {
+	const window = 30 * time.Second
 	if err := r.freeze(); err != nil {
 		return err
 	}
+	began := time.Now()
 	if err := r.crowd.Send(ctx, first); err != nil {
 		return err
 	}
-	var waiting, up time.Duration
-	four := false
 	if err := r.until(ctx, "5 workers for 1,200 messages", soon, func(f figures) bool {
-		if waiting == 0 && f.Lag == first && f.Worker.Metric == first {
-			waiting = f.At
-		}
-		if up == 0 && f.Worker.Pods > 2 {
-			up = f.At
-		}
-		four = four || f.Worker.Pods == 4
 		return f.Lag == first && f.Worker.Metric == first && f.Worker.settled(5)
 	}); err != nil {
 		return err
 	}
-	// The window is 30 s; we look once a second, and the controller in its own rhythm.
-	if after := up - waiting; waiting == 0 || after < 27*time.Second || !four {
-		return fmt.Errorf("the first workers came after %v, by way of 4 is %v: the overlay says after 30 s, and twice as many", after, four)
+	// The controller may have looked last before the messages came, and while they came.
+	steps := r.sizes["worker"].since(began)
+	if len(steps) < 2 || steps[0].at.Sub(began) < window-hpaSync || steps[0].n > 4 {
+		return fmt.Errorf("from 2 workers it went by %v: the overlay says after 30 s, and to twice as many", steps)
 	}
+	r.say("from 2 workers to %v", steps)
 	return nil
 }
 
@@ -114,23 +106,20 @@ func (r *run) shipped(ctx context.Context) error {
 // for. Nothing else of the overlay is changed.
 func (r *run) change(ctx context.Context) error {
 	const behavior = "/spec/advanced/horizontalPodAutoscalerConfig/behavior"
-	edge := []cluster.Change{cluster.Replace("/spec/triggers/0/metadata/threshold", fmt.Sprint(threshold))}
-	var worker []cluster.Change
-	if !r.o.Full {
-		worker = []cluster.Change{
-			cluster.Replace("/spec/minReplicaCount", 1),
-			cluster.Replace(behavior+"/scaleUp/stabilizationWindowSeconds", 0),
-			cluster.Replace(behavior+"/scaleUp/policies/0/periodSeconds", 5),
-			cluster.Replace(behavior+"/scaleUp/policies/1/periodSeconds", 5),
-			cluster.Replace(behavior+"/scaleDown/stabilizationWindowSeconds", 10),
-			cluster.Replace(behavior+"/scaleDown/policies/0/periodSeconds", 3),
-		}
-		edge = append(edge,
-			cluster.Replace(behavior+"/scaleUp/policies/0/periodSeconds", 5),
-			cluster.Replace(behavior+"/scaleUp/policies/1/periodSeconds", 5),
-			cluster.Replace(behavior+"/scaleDown/stabilizationWindowSeconds", 15),
-			cluster.Replace(behavior+"/scaleDown/policies/0/periodSeconds", 5),
-		)
+	worker := []cluster.Change{
+		cluster.Replace("/spec/minReplicaCount", 1),
+		cluster.Replace(behavior+"/scaleUp/stabilizationWindowSeconds", 0),
+		cluster.Replace(behavior+"/scaleUp/policies/0/periodSeconds", 5),
+		cluster.Replace(behavior+"/scaleUp/policies/1/periodSeconds", 5),
+		cluster.Replace(behavior+"/scaleDown/stabilizationWindowSeconds", 10),
+		cluster.Replace(behavior+"/scaleDown/policies/0/periodSeconds", 3),
+	}
+	edge := []cluster.Change{
+		cluster.Replace("/spec/triggers/0/metadata/threshold", fmt.Sprint(threshold)),
+		cluster.Replace(behavior+"/scaleUp/policies/0/periodSeconds", 5),
+		cluster.Replace(behavior+"/scaleUp/policies/1/periodSeconds", 5),
+		cluster.Replace(behavior+"/scaleDown/stabilizationWindowSeconds", 15),
+		cluster.Replace(behavior+"/scaleDown/policies/0/periodSeconds", 5),
 	}
 	for name, changes := range map[string][]cluster.Change{"worker": worker, "edge": edge} {
 		for _, c := range changes {
@@ -140,10 +129,8 @@ func (r *run) change(ctx context.Context) error {
 			}
 			r.say("%s: %s = %s", name, c.Path, value)
 		}
-		if len(changes) > 0 {
-			if err := r.cluster.Patch(ctx, scaledObject, namespace, name, changes); err != nil {
-				return err
-			}
+		if err := r.cluster.Patch(ctx, scaledObject, namespace, name, changes); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -163,6 +150,7 @@ func (r *run) grow(ctx context.Context) error {
 // shrink: what waited is worked, every message is acknowledged, and the numbers go down
 // one by one, while the users of edges that end move to others.
 func (r *run) shrink(ctx context.Context) error {
+	began := time.Now()
 	if err := r.thaw(); err != nil {
 		return err
 	}
@@ -172,30 +160,20 @@ func (r *run) shrink(ctx context.Context) error {
 		return err
 	}
 	r.crowd.Leave(leaving)
-	least, limit := 1, soon
-	if r.o.Full {
-		least, limit = 2, later
-	}
-	workers, edges := steps{}, steps{}
-	if err := r.until(ctx, fmt.Sprintf("%d workers, 3 edges, 300 connections", least), limit, func(f figures) bool {
-		workers.add(f.Worker.Pods)
-		edges.add(f.Edge.Pods)
-		return f.Worker.settled(least) && f.Edge.settled(3) && f.Edge.Metric == users-leaving
+	if err := r.until(ctx, "1 worker, 3 edges, 300 connections", soon, func(f figures) bool {
+		return f.Worker.settled(1) && f.Edge.settled(3) && f.Edge.Metric == users-leaving
 	}); err != nil {
 		return err
 	}
-	if edges.largest > 1 || workers.largest > 1 {
-		return fmt.Errorf("workers went by %d, edges by %d at a time: the overlay says one by one", workers.largest, edges.largest)
+	workers, edges := r.sizes["worker"].since(began), r.sizes["edge"].since(began)
+	if !workers.oneByOne(8, 1) || !edges.oneByOne(6, 3) {
+		return fmt.Errorf("from 8 workers it went by %v, from 6 edges by %v: the overlay says one by one", workers, edges)
 	}
 	return nil
 }
 
 // again: the small way up and down.
 func (r *run) again(ctx context.Context) error {
-	if r.o.Full {
-		r.say("not with the overlay's own numbers: there are never less than 2 workers")
-		return nil
-	}
 	if err := r.freeze(); err != nil {
 		return err
 	}
@@ -213,12 +191,4 @@ func (r *run) again(ctx context.Context) error {
 	return r.until(ctx, "1 worker, nothing waits, every message is acknowledged", soon, func(f figures) bool {
 		return f.Lag == 0 && f.Worker.settled(1) && f.Stored == f.Sent
 	})
-}
-
-// steps watches a number go down.
-type steps struct{ before, largest int }
-
-func (s *steps) add(n int) {
-	s.largest = max(s.largest, s.before-n)
-	s.before = n
 }
