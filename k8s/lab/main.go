@@ -12,11 +12,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
+
+	"k8s.io/klog/v2"
 
 	"github.com/wirepost/wirepost/k8s/lab/binaries"
 	"github.com/wirepost/wirepost/k8s/lab/box"
@@ -131,6 +134,12 @@ func (f *flags) rehearse(ctx context.Context, given string) error {
 	if err := box.Prepare(f.etc()); err != nil {
 		return err
 	}
+	said, err := os.Create(filepath.Join(f.run(), "logs", "client-go.log"))
+	if err != nil {
+		return err
+	}
+	defer said.Close()
+	klog.SetSlogLogger(slog.New(slog.NewTextHandler(said, nil)))
 	if err := rehearsal.Run(ctx, o); err != nil {
 		return fmt.Errorf("%w\n(logs are in %s)", err, filepath.Join(f.run(), "logs"))
 	}

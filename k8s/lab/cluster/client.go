@@ -51,9 +51,12 @@ func newClient(config *rest.Config, transport *http.Client) (*Client, error) {
 	return &Client{dynamic: dyn, mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco)), http: transport}, nil
 }
 
-// Render returns the YAML of a kustomization, as kubectl kustomize does.
+// Render returns the YAML of a kustomization as kubectl kustomize does, also in its order: what
+// others need comes first.
 func Render(folder string) ([]byte, error) {
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
+	o := krusty.MakeDefaultOptions()
+	o.Reorder = krusty.ReorderOptionUnspecified
+	built, err := krusty.MakeKustomizer(o).Run(filesys.MakeFsOnDisk(), folder)
 	if err != nil {
 		return nil, err
 	}

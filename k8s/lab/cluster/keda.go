@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/clientcmd/api"
@@ -162,15 +163,15 @@ func (c *Cluster) kedaCertificates(dir string) error {
 func (c *Cluster) apiServiceAvailable(ctx context.Context) error {
 	var service struct {
 		Status struct {
-			Conditions []struct{ Type, Status, Message string }
-		}
+			Conditions []metav1.Condition `json:"conditions"`
+		} `json:"status"`
 	}
 	kind := schema.GroupVersionKind{Group: "apiregistration.k8s.io", Version: "v1", Kind: "APIService"}
 	if err := c.Get(ctx, kind, "", "v1beta1.external.metrics.k8s.io", &service); err != nil {
 		return err
 	}
 	for _, condition := range service.Status.Conditions {
-		if condition.Type == "Available" && condition.Status == "True" {
+		if condition.Type == "Available" && condition.Status == metav1.ConditionTrue {
 			return nil
 		}
 	}

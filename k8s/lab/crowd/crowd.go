@@ -66,7 +66,7 @@ func (c *Crowd) Join(ctx context.Context, n int) error {
 		var err error
 		m.client, err = client.New(client.Options{
 			URLs: []string{"ws://edge/ws"}, NetDial: c.dial, Token: func(context.Context) (string, error) { return c.token(m.user) },
-			AckTimeout: time.Hour, // nothing is sent twice: the lag is what was sent
+			AckTimeout: time.Minute, // rather later: what is sent twice waits twice
 			MaxBackoff: 2 * time.Second,
 		})
 		if err != nil {

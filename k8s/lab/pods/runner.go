@@ -37,8 +37,7 @@ var own = map[string]func(ip string) []string{
 
 // Runner runs pods.
 type Runner struct {
-	Names *Names
-
+	names  *Names
 	client *cluster.Client
 	group  *process.Group
 	fail   context.CancelCauseFunc
@@ -58,7 +57,7 @@ type running struct {
 // Start runs the pods of the namespace from now on, until ctx ends; the group ends them.
 // programs are the binaries by container. fail is called when a pod cannot be run.
 func Start(ctx context.Context, client *cluster.Client, group *process.Group, dir string, programs map[string]string, names *Names, fail context.CancelCauseFunc) (*Runner, error) {
-	r := &Runner{Names: names, client: client, group: group, fail: fail, dir: dir,
+	r := &Runner{names: names, client: client, group: group, fail: fail, dir: dir,
 		pods: map[string]*running{}, ended: map[string]<-chan struct{}{}}
 	for name, path := range programs {
 		if err := copyFile(path, filepath.Join(dir, "programs", name)); err != nil {
@@ -127,7 +126,7 @@ func (r *Runner) start(ctx context.Context, pod *corev1.Pod, p *running) error {
 			return err
 		}
 	}
-	for from, to := range map[string]string{r.Names.file.Name(): "etc/hosts", filepath.Join(r.dir, "programs", c.Name): program} {
+	for from, to := range map[string]string{r.names.file.Name(): "etc/hosts", filepath.Join(r.dir, "programs", c.Name): program} {
 		if err := os.Link(from, filepath.Join(root, to)); err != nil && !os.IsExist(err) {
 			return err
 		}

@@ -135,14 +135,18 @@ func Await(ctx context.Context, what string, limit time.Duration, ready func(con
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	var last error // but for that of the end
 	for {
 		err := ready(ctx)
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s: %w (%w)", what, context.Cause(ctx), err)
+			return fmt.Errorf("%s: %w (%w)", what, context.Cause(ctx), last)
 		case <-tick.C:
 		}
 	}

@@ -47,11 +47,12 @@ func (f figures) row(w io.Writer) {
 		f.Edge.Metric, f.Edge.Desired, f.Edge.Pods, f.Edge.Running, f.Stored, f.Sent)
 }
 
-// changed reports whether one more row is worth a line. Figures that only drift are not.
+// changed reports whether a row is worth a line at once: another number of something, or
+// the first that waits, or none any more.
 func (f figures) changed(before figures) bool {
-	f.At, before.At = 0, 0
-	if f.Lag > 0 && before.Lag > 0 && f.Lag < before.Lag { // it drains
-		f.Lag, f.Stored, f.Worker.Metric = before.Lag, before.Stored, before.Worker.Metric
+	for _, one := range []*figures{&f, &before} {
+		one.At, one.Lag, one.Sent, one.Stored = 0, min(one.Lag, 1), 0, 0
+		one.Worker.Metric, one.Edge.Metric = 0, 0
 	}
 	return f != before
 }

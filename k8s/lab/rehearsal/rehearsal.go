@@ -49,6 +49,7 @@ type run struct {
 	began   time.Time
 	group   *process.Group
 	fail    context.CancelCauseFunc
+	names   *pods.Names
 	cluster *cluster.Cluster
 	runner  *pods.Runner
 	crowd   *crowd.Crowd
@@ -98,7 +99,11 @@ func (r *run) say(format string, args ...any) {
 	fmt.Fprintf(r.o.Out, "%5.0f s  %s\n", time.Since(r.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
+// startCluster also begins /etc/hosts, without which nobody finds localhost.
 func (r *run) startCluster(ctx context.Context) (err error) {
+	if r.names, err = pods.NewNames(r.o.Hosts); err != nil {
+		return err
+	}
 	o := cluster.Options{Programs: r.o.Programs, Dir: filepath.Join(r.o.Dir, "cluster"), Sources: r.o.Sources, HPASync: hpaSync}
 	r.cluster, err = cluster.Start(ctx, r.group, o)
 	return err
@@ -115,16 +120,12 @@ func (r *run) startAddons(ctx context.Context) error {
 	return r.cluster.StartKEDA(ctx)
 }
 
-func (r *run) startAround(ctx context.Context) error {
-	names, err := pods.NewNames(r.o.Hosts)
-	if err != nil {
-		return err
-	}
+func (r *run) startAround(ctx context.Context) (err error) {
 	programs := map[string]string{"edge": r.o.Edge, "worker": r.o.Worker, "nats": filepath.Join(r.o.Programs, "nats-server")}
-	if r.runner, err = pods.Start(ctx, r.cluster.Client, r.group, filepath.Join(r.o.Dir, "pods"), programs, names, r.fail); err != nil {
+	if r.runner, err = pods.Start(ctx, r.cluster.Client, r.group, filepath.Join(r.o.Dir, "pods"), programs, r.names, r.fail); err != nil {
 		return err
 	}
-	if r.crowd, err = crowd.New(func() []string { return r.runner.Names.Ready("edge") }, r.fail); err != nil {
+	if r.crowd, err = crowd.New(func() []string { return r.names.Ready("edge") }, r.fail); err != nil {
 		return err
 	}
 	if err := r.watchSizes(ctx); err != nil {
@@ -239,7 +240,8 @@ func (r *run) refuses(ctx context.Context, production []byte) error {
 		if err == nil || !strings.Contains(err.Error(), "admission webhook") {
 			return fmt.Errorf("a formula with a lane that has no trigger is accepted (%v)", err)
 		}
-		r.say("a broken formula is refused: %.120v …", err)
+		why := strings.Split(err.Error(), "\n") // and a picture of where
+		r.say("a broken formula is refused: %s", strings.Join(why[:min(2, len(why))], ": "))
 		return nil
 	}
 	return fmt.Errorf("the production overlay has no ScaledObject worker")

@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/wirepost/wirepost/k8s/lab/cluster"
 )
@@ -80,7 +81,7 @@ func TestFigures(t *testing.T) {
 		{at(10, 2), at(10, 2), false},
 		{at(10, 2), at(20, 2), false}, // it drains
 		{at(0, 2), at(20, 2), true},   // and has drained
-		{at(20, 2), at(10, 2), true},
+		{at(10, 2), at(0, 2), true},
 		{at(10, 3), at(20, 2), true},
 	} {
 		if got := c.now.changed(c.before); got != c.want {
@@ -89,6 +90,18 @@ func TestFigures(t *testing.T) {
 	}
 	if s := (scale{Desired: 2, Pods: 2, Ready: 2, Running: 1}); s.settled(2) {
 		t.Error("settled without the programs")
+	}
+	for _, c := range []struct {
+		waiting, n, least int
+		want              bool
+	}{{512, 2, 2, true}, {512, 2, 3, false}, {512, 3, 2, false}, {513, 3, 2, true}, {9999, 8, 3, true}, {9999, 9, 3, false}} {
+		f := figures{Lag: c.waiting, Worker: scale{Metric: c.waiting, Desired: c.n, Pods: c.n, Ready: c.n, Running: c.n}}
+		if f.followed(c.least) != c.want {
+			t.Errorf("%+v: %v", c, !c.want)
+		}
+		if f.Worker.Metric--; f.followed(c.least) {
+			t.Errorf("%+v: followed, and KEDA counts another number", c)
+		}
 	}
 }
 
@@ -102,8 +115,8 @@ func TestSizes(t *testing.T) {
 		s.add(n)
 	}
 	steps := s.since(began)
-	if got := steps.String(); !strings.HasPrefix(got, "3, 0.0 s later 2, ") || len(steps) != 3 {
-		t.Errorf("%s", got)
+	if got := steps.String(); got != "3, 2, 1" {
+		t.Error(got)
 	}
 	for _, c := range []struct {
 		steps    []int
@@ -149,13 +162,15 @@ func TestOverlay(t *testing.T) {
 			found["lanes"] = data["LANES"] == fmt.Sprint(lanes)
 		case u.GetKind() == "ScaledObject" && u.GetName() == "worker":
 			found["2 to 8 workers"] = number(spec["minReplicaCount"]) == 2 && number(spec["maxReplicaCount"]) == lanes
+			modifiers, _, _ := unstructured.NestedMap(spec, "advanced", "scalingModifiers")
+			found["target"] = number(modifiers["target"]) == perWorker
 		case u.GetKind() == "ScaledObject" && u.GetName() == "edge":
 			found["3 edges"] = number(spec["minReplicaCount"]) == 3
 		case u.GetKind() == "StatefulSet" && u.GetName() == "nats":
 			found["3 servers"] = number(spec["replicas"]) == 3
 		}
 	}
-	for _, what := range []string{"lanes", "2 to 8 workers", "3 edges", "3 servers"} {
+	for _, what := range []string{"lanes", "2 to 8 workers", "target", "3 edges", "3 servers"} {
 		if !found[what] {
 			t.Errorf("not so: %s", what)
 		}

@@ -58,16 +58,13 @@ func (s steps) oneByOne(from, to int) bool {
 	return from == to
 }
 
-// String is such as "4, 30.4 s later 5".
+// String is such as "7, 6, 5".
 func (s steps) String() string {
-	var b strings.Builder
+	sizes := make([]string, len(s))
 	for i, one := range s {
-		if i > 0 {
-			fmt.Fprintf(&b, ", %.1f s later ", one.at.Sub(s[i-1].at).Seconds())
-		}
-		fmt.Fprint(&b, one.n)
+		sizes[i] = fmt.Sprint(one.n)
 	}
-	return b.String()
+	return strings.Join(sizes, ", ")
 }
 
 // watchSizes notes the sizes of the Deployments from now on.
