@@ -142,7 +142,7 @@ func (u *Uplink) publish(i int) error {
 		s.msg.Data = s.ev.Data
 		s.msg.Reply = u.flights.replyOf(i)
 	}
-	return u.nc.PublishMsg(&s.msg)
+	return u.send(&s.msg)
 }
 
 // answered settles the event that m answers, or lets it wait for its next attempt. An

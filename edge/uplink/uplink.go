@@ -71,6 +71,7 @@ type Uplink struct {
 	log      *slog.Logger
 	m        *metrics
 	nc       *nats.Conn
+	send     func(*nats.Msg) error // nc's, but in tests
 	sub      *nats.Subscription
 	acks     chan *nats.Msg // written by nats.go, read by run; never closed
 	wake     chan struct{}  // capacity 1: there is something in the queue, or back is set
@@ -115,7 +116,7 @@ func New(ctx context.Context, cfg Config) (*Uplink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("uplink: %w", err)
 	}
-	u.nc = nc
+	u.nc, u.send = nc, nc.PublishMsg
 	inbox := nc.NewInbox()
 	u.flights.reply, u.flights.lanes = inbox+".", make([]lane, cfg.Lanes)
 	if u.sub, err = nc.ChanSubscribe(inbox+".*", u.acks); err != nil {
