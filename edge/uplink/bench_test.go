@@ -8,27 +8,32 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/wirepost/wirepost/shared/envelope"
+	"github.com/wirepost/wirepost/shared/subject"
 	"github.com/wirepost/wirepost/shared/userid"
 )
 
-// loaded is an uplink that holds n events, and the reply subjects of what it published of
-// them, oldest first.
-func loaded(n int) (u *Uplink, users []userid.ID, replies chan nats.Msg) {
-	u = quiet()
+// flown is an event that was published, and what JetStream will answer.
+type flown struct {
+	user   userid.ID
+	lane   int
+	answer nats.Msg
+}
+
+// loaded is an uplink that holds n events, and what it publishes, oldest first.
+func loaded(n int) (*Uplink, chan flown) {
+	u, sky := quiet(), make(chan flown, 2*n)
 	u.patience = time.Hour
-	replies = make(chan nats.Msg, 2*n)
 	u.send = func(m *nats.Msg) error {
-		lane := m.Subject[len("im.up.")]
-		replies <- nats.Msg{Subject: m.Reply, Data: []byte(`{"stream":"UP_` + string(lane) + `", "seq":1}`)}
-		return nil
+		lane, user, err := subject.ParseUp(m.Subject)
+		sky <- flown{user, lane, nats.Msg{Subject: m.Reply, Data: []byte(`{"stream":"UP_` + strconv.Itoa(lane) + `", "seq":1}`)}}
+		return err
 	}
 	for i := range n {
-		users = append(users, userid.MustParse("u"+strconv.Itoa(i)))
-		u.Publish(new(stalls), envelope.Event{User: users[i], Type: envelope.Frame})
+		u.Publish(new(stalls), envelope.Event{User: userid.MustParse("u" + strconv.Itoa(i)), Type: envelope.Frame})
 	}
 	u.take()
 	u.publishReady(time.Now())
-	return u, users, replies
+	return u, sky
 }
 
 // BenchmarkAck is one acknowledgement and the publish that follows it: with 200,000 events
@@ -36,13 +41,13 @@ func loaded(n int) (u *Uplink, users []userid.ID, replies chan nats.Msg) {
 func BenchmarkAck(b *testing.B) {
 	for _, n := range []int{1, 100, 4000, 200_000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
-			u, users, replies := loaded(n)
+			u, sky := loaded(n)
 			s := new(stalls)
 			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				m := <-replies
-				u.answered(&m)
-				u.Publish(s, envelope.Event{User: users[i%n], Type: envelope.Frame})
+			for b.Loop() {
+				e := <-sky
+				u.answered(&e.answer)
+				u.Publish(s, envelope.Event{User: e.user, Type: envelope.Frame})
 				u.take()
 				u.publishReady(time.Now())
 				u.flights.shrink()
@@ -55,7 +60,7 @@ func BenchmarkAck(b *testing.B) {
 func BenchmarkTick(b *testing.B) {
 	for _, n := range []int{1, 100, 4000, 200_000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
-			u, _, _ := loaded(n)
+			u, _ := loaded(n)
 			now := time.Now()
 			for b.Loop() {
 				u.advance(now)

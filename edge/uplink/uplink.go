@@ -30,6 +30,7 @@ const (
 	longestWait = time.Second
 	tick        = 10 * time.Millisecond // resolution of waits and timeouts, only while something is in flight
 	window      = 4096                  // publishes that wait for an ack at once, in equal parts for the lanes; nats-server takes 10,000 a stream
+	look        = 4 * window            // slots that a tick looks at; more are given back when nothing is in flight
 	maxEvents   = 1 << 18               // events held, and
 	maxBytes    = 256 << 20             // their payload bytes, at which Publish refuses
 )
