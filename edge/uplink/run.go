@@ -97,7 +97,7 @@ func (u *Uplink) check(i int, now time.Time) {
 	f := &u.flights
 	s := &f.slots[i]
 	switch {
-	case !now.Before(u.deadline(s)):
+	case now.Sub(s.since) >= u.patience:
 		u.settle(i, 0, ErrStalled, outStalled)
 	case now.Before(s.due):
 	case s.state == flying && f.onItsWay(s, now):
@@ -108,14 +108,6 @@ func (u *Uplink) check(i int, now time.Time) {
 	case s.state == waiting:
 		f.getReady(i)
 	}
-}
-
-// deadline is when the event is given up. Nobody waits for one without a sender.
-func (u *Uplink) deadline(s *flight) time.Time {
-	if s.sender == nil {
-		return s.since.Add(orphanPatience)
-	}
-	return s.since.Add(u.patience)
 }
 
 // publishReady publishes each lane's events in the order in which they became ready, up to
@@ -262,9 +254,7 @@ func (u *Uplink) finish(e *event, incarnation uint32, err error, o outcome) {
 		u.in.idle = nil
 	}
 	u.in.mu.Unlock()
-	if e.sender != nil {
-		e.sender.PublishDone(incarnation, err)
-	}
+	e.sender.PublishDone(incarnation, err)
 }
 
 // abandon fails everything when the room closes.

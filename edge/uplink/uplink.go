@@ -21,10 +21,6 @@ const (
 	// than a leader election of JetStream (4 to 9 s), shorter than promise P5 (20 s).
 	Patience = 15 * time.Second
 
-	// orphanPatience is that of an event without a sender, which costs nobody a wait:
-	// the end of a connection should not be forgotten for an outage of some minutes.
-	orphanPatience = 10 * time.Minute
-
 	ackTimeout  = 2 * time.Second       // of one attempt, while its lane answers nothing or has passed it over
 	firstWait   = 20 * time.Millisecond // before the second attempt; doubles from there
 	longestWait = time.Second
@@ -129,10 +125,8 @@ func New(ctx context.Context, cfg Config) (*Uplink, error) {
 }
 
 // Publish sends ev and never blocks. s hears the outcome; it must not publish again
-// before it has. s is nil for an event that nobody waits for: such an event is dropped
-// and counted when it cannot be stored for ten minutes. ev.Data belongs to the room
-// until PublishDone. A full room answers ErrStalled; a closed one answers ErrClosed, on
-// the caller's goroutine.
+// before it has. ev.Data belongs to the room until PublishDone. A full room answers
+// ErrStalled; a closed one answers ErrClosed, on the caller's goroutine.
 func (u *Uplink) Publish(s Sender, ev envelope.Event) {
 	u.in.mu.Lock()
 	u.in.queue = append(u.in.queue, event{sender: s, ev: ev, since: time.Now()})
