@@ -140,19 +140,19 @@ func TestDrainGivesUpDisconnected(t *testing.T) {
 	r.up.next(t).s.PublishDone(0, errors.New("away"))
 	done := make(chan error, 1)
 	go func() { done <- r.Drain(t.Context()) }()
+	patience := time.After(10 * time.Second)
 	for {
 		select {
 		case ev := <-r.up.events:
 			ev.s.PublishDone(0, errors.New("away"))
-			continue
 		case err := <-done:
 			if n := r.metric("lost_events_total"); err != nil || n != 1 {
 				t.Errorf("Drain = %v, %v lost", err, n)
 			}
-		case <-time.After(10 * time.Second):
-			t.Error("Drain waits")
+			return
+		case <-patience:
+			t.Fatal("Drain waits")
 		}
-		return
 	}
 }
 
