@@ -28,7 +28,8 @@
 //     first message behind the position: the limits evict from the front only.
 //   - All users are swept so once a minute, and at once when anything was wrong; but where
 //     sweeps take long they keep a distance, because an overload looks like a loss. What
-//     was stored behind the marker is not judged by a sweep: it is on its way.
+//     was stored behind the marker is not judged by a sweep: it is on its way, until the
+//     next sweep finds that nothing has come.
 //
 // A known limit: replicas evict by age each on a timer of its own, so what one of three
 // replicas answers may be one tick of that timer apart from what another one held.

@@ -240,6 +240,28 @@ func TestFrameIsShared(t *testing.T) {
 	}
 }
 
+// Who has a frame behind each sweep's marker is passed over while frames come, and read when
+// none does.
+func TestSweepsOfABusyUser(t *testing.T) {
+	h, sh := testHub()
+	live(sh, "u")
+	u := sh.users.Get(userid.MustParse("u"))
+	sweep := func(to uint64) (read bool) {
+		h.swept(sh, &sweptUser{user: u.ID, pos: u.X.pos, last: to + 2}, &results{to: to})
+		return u.X.busy != nil && u.X.busy.waiting == forRepair
+	}
+	if sweep(10) {
+		t.Error("read although its frame is on its way")
+	}
+	h.frame(liveFrame(sh, "u", 12, 1))
+	if sweep(20) {
+		t.Error("read although its frames come")
+	}
+	if !sweep(30) {
+		t.Error("not read although nothing came for a whole sweep")
+	}
+}
+
 // Nothing is read for receivers that left before their round began; the others are.
 func TestNothingIsReadForWhoLeft(t *testing.T) {
 	h, sh := testHub()

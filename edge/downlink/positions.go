@@ -250,7 +250,11 @@ func (h *hub) swept(sh *shard, w *sweptUser, res *results) {
 		return
 	}
 	switch {
-	case w.last > res.to: // it is on its way, and tells of the one before it
+	case w.last > res.to && u.X.passed != uint32(u.X.pos):
+		// It is on its way, and tells of the one before it. Whoever gets frames all the time
+		// may be passed over again and again; but if none has come by the next sweep, it is
+		// read, so a loss is found two sweeps later at the latest.
+		u.X.passed = uint32(u.X.pos)
 	case w.last > u.X.pos: // a live frame was lost: what is stored before the marker has come before its answer
 		h.d.m.events[evSweptBehind].Inc()
 		h.repair(sh, u)

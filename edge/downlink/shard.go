@@ -26,9 +26,10 @@ type (
 
 // perUser is what a hub keeps of a user.
 type perUser struct {
-	pos  uint64 // all frames up to it were handed to all receivers that do not join; 0: none yet
-	busy *busy  // nil mostly
-	gen  uint32 // of the shard when pos was set
+	pos    uint64 // all frames up to it were handed to all receivers that do not join; 0: none yet
+	busy   *busy  // nil mostly
+	gen    uint32 // of the shard when pos was set
+	passed uint32 // the lower half of pos when a sweep last passed the user over
 }
 
 // shard is one shard of a hub. Owned by the hub's run, but health.

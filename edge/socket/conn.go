@@ -36,12 +36,12 @@ type Conn struct {
 
 // session is what the client protocol keeps for a connection at rest.
 type session struct {
-	at      downlink.Token // the newest position that was handed to this socket
-	device  string         // as the client named it
-	expires stamp          // of the token
-	drainAt stamp          // when drain tells or closes it; see fDraining
-	events  uint32         // published for this connection
-	lane    uint32         // the incarnation of the lane in which its last frame was stored; 0 before
+	at          downlink.Token // the newest position that was handed to this socket
+	device      string         // as the client named it
+	expires     stamp          // of the token
+	drainAt     stamp          // when drain tells or closes it; see fDraining
+	events      uint32         // published for this connection
+	incarnation uint32         // of the lane in which its last frame was stored; 0 before
 }
 
 // work is what a connection holds only while something is going on.
@@ -51,14 +51,12 @@ type work struct {
 	rest   []byte // bytes that were read and not looked at: of a request, or behind a frame in flight
 	restAt int    // of rest, up to here done
 
-	out     []byte          // bytes for the peer, from a frame's start
-	outAt   int             // of out, up to here written
-	moved   stamp           // when the peer last took a byte of out
-	since   stamp           // when the first byte of the incomplete message arrived
-	flight  []byte          // payload that the uplink owns
-	client  *netip.AddrPort // that proxies told of; see client.go
-	leaving bool            // Disconnected is what is in flight
-	retries uint8           // of Disconnected
+	out    []byte          // bytes for the peer, from a frame's start
+	outAt  int             // of out, up to here written
+	moved  stamp           // when the peer last took a byte of out
+	since  stamp           // when the first byte of the incomplete message arrived
+	flight []byte          // payload that the uplink owns
+	client *netip.AddrPort // that proxies told of; see client.go
 }
 
 // state is the station of a connection's life, in this order; none is entered twice.
@@ -79,10 +77,11 @@ type flags uint32
 const (
 	fInFlight   flags = 1 << iota // the uplink holds an event of this connection
 	fFrame                        // that event is a frame
-	fSent                         // a frame was stored; sess.lane holds
+	fSent                         // a frame was stored; sess.incarnation holds
 	fVerifying                    // the pool holds a token of it
 	fAttached                     // Attach was called, Detach not yet
 	fAnnounced                    // Connected was handed to the uplink
+	fLeaving                      // Disconnected was, too
 	fReannounce                   // Connected is to be published again
 	fDirty                        // stands in keeper.dirty
 	fBlocked                      // writing waits for the peer
@@ -141,7 +140,7 @@ func (c *Conn) settle() {
 	}
 	w.parser.releaseDone(&c.k.pool)
 	knows := w.client != nil && c.has(fArriving) // who it is, for Connected
-	if w.rest == nil && w.out == nil && w.flight == nil && !w.leaving && !knows && w.parser.resting() {
+	if w.rest == nil && w.out == nil && w.flight == nil && !knows && w.parser.resting() {
 		c.w = nil
 		c.k.giveWork(w)
 	}

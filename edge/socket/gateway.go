@@ -73,7 +73,7 @@ func (g *gateway) publish(c *Conn, t envelope.Type, data []byte) {
 	c.sess.events++
 	g.srv.deps.Uplink.Publish(c, envelope.Event{
 		User: c.user, Type: t, Edge: g.srv.cfg.Edge, Conn: c.connID(), N: uint64(c.sess.events),
-		Time: time.Now(), Reason: ends[c.end].reason, Data: data, After: c.sess.lane, Trace: trace,
+		Time: time.Now(), Reason: ends[c.end].reason, Data: data, After: c.sess.incarnation, Trace: trace,
 	})
 }
 
@@ -90,7 +90,7 @@ func (g *gateway) announce(c *Conn) {
 
 // goodbye publishes Disconnected.
 func (g *gateway) goodbye(c *Conn) {
-	c.busy().leaving = true
+	c.set(fLeaving)
 	g.publish(c, envelope.Disconnected, nil)
 }
 
@@ -111,12 +111,12 @@ func (g *gateway) ended(c *Conn) {
 // has no acknowledgement yet, in its order, which it does on a new connection [r]. The
 // worker leaves a frame out that is ahead of them (envelope.Event.After): see early in
 // worker/lane. A connection that has sent no frame has nothing to lose, and stays.
-func (g *gateway) published(c *Conn, lane uint32, err error) {
+func (g *gateway) published(c *Conn, incarnation uint32, err error) {
 	frame := c.has(fFrame)
 	c.drop(fInFlight | fFrame)
-	renewed := err == nil && c.has(fSent) && lane != c.sess.lane
+	renewed := err == nil && c.has(fSent) && incarnation != c.sess.incarnation
 	if err == nil && frame {
-		c.sess.lane = lane
+		c.sess.incarnation = incarnation
 		c.set(fSent)
 	}
 	if w := c.w; w != nil {
@@ -139,32 +139,28 @@ func (g *gateway) published(c *Conn, lane uint32, err error) {
 	}
 }
 
-// maxGoodbyes bounds how often Disconnected is tried again: each time lasts as long as
-// the uplink's patience, and a session that is never ended is a lie in the session list.
-const maxGoodbyes = 20
-
+// publishedLate takes the end of the last events. Disconnected is tried until it is stored:
+// nobody else ends the session in the store while this edge lives. Those of an edge that
+// goes away end with it (worker/janitor).
 func (g *gateway) publishedLate(c *Conn, err error) {
-	w := c.w
 	switch {
-	case w == nil || !w.leaving:
+	case !c.has(fLeaving):
 		g.goodbye(c)
 		return
-	case err != nil && w.retries < maxGoodbyes && !g.srv.draining.Load():
-		w.retries++
-		c.set(fInFlight) // until the next tick tries it again
+	case err != nil && !g.srv.draining.Load():
+		c.set(fInFlight) // until its turn comes, see keeper.late
 		c.k.late = append(c.k.late, c)
 		return
 	case err != nil:
 		c.k.add(nLostEvents, 1)
 	}
-	w.leaving = false
 	c.finish()
 }
 
 func (g *gateway) posted(c *Conn, m *message) {
 	switch m.kind {
 	case mPublished:
-		g.published(c, m.lane, m.err)
+		g.published(c, m.incarnation, m.err)
 	case mRetry:
 		g.goodbye(c)
 	case mVerified:

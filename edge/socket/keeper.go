@@ -1,6 +1,8 @@
 package socket
 
 import (
+	"slices"
+
 	"github.com/wirepost/wirepost/edge/handshake"
 	"github.com/wirepost/wirepost/edge/loop"
 )
@@ -20,7 +22,7 @@ type keeper struct {
 	idle    []*work // not lent
 	dirty   []*Conn // have something to write at the end of the turn
 
-	late []*Conn // whose Disconnected is tried again at the next tick
+	late []*Conn // whose Disconnected is tried again, lateStep of them each tick
 
 	paid   []*Conn // whose pause for their rates is over; see goOn
 	paidAt int     // of paid, up to here done
@@ -37,6 +39,7 @@ type keeper struct {
 const (
 	scratchSize = 16 << 10
 	keepIdle    = 1024 // work structs
+	lateStep    = 1024 // so that an uplink that is full is not kept busy with refusing
 	maxRefusing = 128  // connections over the limit that may stay until they have read the answer
 )
 
@@ -75,7 +78,8 @@ func (k *keeper) Accept(key loop.Key, from int) {
 	c.deadline = c.seen.after(k.srv.cfg.Times.Handshake)
 	k.conns[key.Slot()] = c
 	k.add(nAccepted, 1)
-	open := k.srv.live.Add(1)
+	k.srv.live.Add(1)
+	open := k.srv.sockets.Add(1)
 	k.arrives(c)
 	r := k.admit(int(open))
 	if r == nil && from >= fromProxies {
@@ -90,7 +94,7 @@ func (k *keeper) Accept(key loop.Key, from int) {
 	}
 }
 
-// admit says why a new connection may not stay; open are all connections with it.
+// admit says why a new connection may not stay; open are all descriptors with its own.
 func (k *keeper) admit(open int) *handshake.Refusal {
 	lim := &k.srv.cfg.Limits
 	switch {
@@ -114,6 +118,7 @@ func (k *keeper) forget(c *Conn) {
 		k.open.Add(-1)
 	}
 	k.loop.Close(c.key)
+	k.srv.sockets.Add(-1)
 	k.conns[c.key.Slot()] = nil
 }
 
@@ -169,11 +174,13 @@ func (k *keeper) Message(m message) {
 func (k *keeper) Tick() {
 	k.buffered.Store(k.pool.lent)
 	k.arrivingNow.Store(int64(k.arriving))
-	for _, c := range k.late {
+	n := min(len(k.late), lateStep)
+	for _, c := range k.late[:n] {
 		k.loop.Post(message{c: c, kind: mRetry})
 	}
-	clear(k.late)
-	k.late = k.late[:0]
+	if k.late = slices.Delete(k.late, 0, n); len(k.late) == 0 {
+		k.late = nil
+	}
 }
 
 // TurnEnd is loop.Handler: one write for each connection that has something to say.
@@ -191,5 +198,5 @@ func (k *keeper) TurnEnd() {
 // AcceptFailed is loop.Handler.
 func (k *keeper) AcceptFailed(err error) {
 	k.add(nAcceptFailures, 1)
-	k.srv.log.Warn("accepting pauses: out of descriptors or memory", "error", err, "open", k.srv.live.Load())
+	k.srv.log.Warn("accepting pauses: out of descriptors or memory", "error", err, "open", k.srv.sockets.Load())
 }

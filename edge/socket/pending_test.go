@@ -40,3 +40,18 @@ func TestCloseCutsTheQueue(t *testing.T) {
 		c.drop(fBlocked)
 	})
 }
+
+// When many have to say goodbye to an uplink that refuses, they do not all try at each tick.
+func TestGoodbyesComeInSteps(t *testing.T) {
+	onLoop(t, func(c *Conn) {
+		c.k.late = make([]*Conn, 2*lateStep+1)
+		for i := range c.k.late {
+			c.k.late[i] = c
+		}
+		for _, want := range []int{lateStep + 1, 1, 0} {
+			if c.k.Tick(); len(c.k.late) != want {
+				t.Errorf("%d wait, want %d", len(c.k.late), want)
+			}
+		}
+	})
+}

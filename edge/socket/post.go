@@ -5,15 +5,15 @@ import "github.com/wirepost/wirepost/edge/downlink"
 // message is what other goroutines tell a loop about one connection (c), or about all of
 // them (c is nil).
 type message struct {
-	c       *Conn
-	kind    kind
-	resumed bool
-	lane    uint32 // the incarnation in which the event was stored
-	at      downlink.Token
-	data    []byte // shared with other connections, read only
-	echoes  int64  // see downlink.Frame
-	err     error
-	verdict *verdict
+	c           *Conn
+	kind        kind
+	resumed     bool
+	incarnation uint32 // of the lane in which the event was stored
+	at          downlink.Token
+	data        []byte // shared with other connections, read only
+	echoes      int64  // see downlink.Frame
+	err         error
+	verdict     *verdict
 }
 
 type kind uint8
@@ -37,7 +37,7 @@ const (
 
 // PublishDone is uplink.Sender.
 func (c *Conn) PublishDone(incarnation uint32, err error) {
-	c.k.loop.Post(message{c: c, kind: mPublished, lane: incarnation, err: err})
+	c.k.loop.Post(message{c: c, kind: mPublished, incarnation: incarnation, err: err})
 }
 
 // Attached is downlink.Receiver.

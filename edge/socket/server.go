@@ -38,6 +38,7 @@ type Server struct {
 
 	nums     atomic.Uint64 // the last connection's number
 	live     atomic.Int64  // connections of which something is left, if only an event in flight
+	sockets  atomic.Int64  // those that hold a descriptor
 	draining atomic.Bool
 	empty    chan struct{} // one token when live became 0 while draining
 	stopped  chan struct{} // closed by Abort

@@ -130,6 +130,32 @@ func TestDrainWaitsForTheFrameInFlight(t *testing.T) {
 	}
 }
 
+// An edge that goes away does not wait for ever for what cannot be stored, and counts it.
+func TestDrainGivesUpDisconnected(t *testing.T) {
+	r := serve(t, func(_ *socket.Config, r *rig) { r.up.auto = false })
+	p := r.open("/ws", "Authorization", "Bearer u1")
+	p.loginReply()
+	r.up.next(t).s.PublishDone(0, nil)
+	_ = p.Close()
+	r.up.next(t).s.PublishDone(0, errors.New("away"))
+	done := make(chan error, 1)
+	go func() { done <- r.Drain(t.Context()) }()
+	patience := time.After(10 * time.Second)
+	for {
+		select {
+		case ev := <-r.up.events:
+			ev.s.PublishDone(0, errors.New("away"))
+		case err := <-done:
+			if n := r.metric("lost_events_total"); err != nil || n != 1 {
+				t.Errorf("Drain = %v, %v lost", err, n)
+			}
+			return
+		case <-patience:
+			t.Fatal("Drain waits")
+		}
+	}
+}
+
 // Who sends one frame behind the other goes too: after the frame that is in flight.
 func TestDrainEndsABusySender(t *testing.T) {
 	r := serve(t, func(c *socket.Config, r *rig) { r.up.auto = false; c.DrainRate = 100 })

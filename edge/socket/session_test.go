@@ -197,6 +197,30 @@ func TestRetriesOfDisconnectedPause(t *testing.T) {
 	eventually(t, "nothing left", func() bool { return r.Connections() == 0 })
 }
 
+// Disconnected is tried until it is stored: else the session would be listed for as long as
+// the edge lives. Who waits for that takes no place from others.
+func TestDisconnectedIsTriedUntilItIsStored(t *testing.T) {
+	r := serve(t, func(c *socket.Config, r *rig) { r.up.auto = false; c.Limits.Connections = 1 })
+	p := r.open("/ws", "Authorization", "Bearer u1")
+	p.loginReply()
+	r.up.next(t).s.PublishDone(0, nil)
+	_ = p.Close()
+	for range 50 {
+		r.up.next(t).s.PublishDone(0, errors.New("full"))
+	}
+	last := r.up.next(t)
+	if last.Type != envelope.Disconnected {
+		t.Fatalf("published %s", last.Type)
+	}
+	r.open("/ws", "Authorization", "Bearer u2").loginReply()
+	r.up.next(t).s.PublishDone(0, nil)
+	if n := r.Connections(); n != 2 {
+		t.Errorf("%d connections, want the one that waits and the one that is open", n)
+	}
+	last.s.PublishDone(0, nil)
+	eventually(t, "only the open one is left", func() bool { return r.Connections() == 1 })
+}
+
 func TestPeerGoesWhileAFrameIsInFlight(t *testing.T) {
 	r := serve(t, func(_ *socket.Config, r *rig) { r.up.auto = false })
 	for _, reset := range []bool{true, false} {

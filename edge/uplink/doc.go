@@ -13,6 +13,6 @@
 // event while a later one of the same sender is on its way reorders them, whatever this
 // room does; the one test of this room that pipelines shows it.
 //
-// The room never looks into a payload, never drops an event that has a sender, and
+// The room never looks into a payload, never drops an event without a word, and
 // promises at-least-once: an event whose ack was lost is stored twice.
 package uplink

@@ -19,6 +19,10 @@ type flights struct {
 	lanes []lane
 	slots []flight
 	free  []int
+
+	at     int       // the slot that advance looks at next
+	oldest time.Time // of those that it looked at since slot 0
+
 	gen   uint64  // of the event added last; never starts again
 	spare []event // the queue's other half
 }
@@ -38,6 +42,7 @@ type flight struct {
 // answered.
 type lane struct {
 	ready  []int     // slots to be published, oldest first
+	at     int       // of ready, up to here done
 	flying int       // slots that are published and not answered
 	sent   uint64    // the serial of the last publish
 	newest uint64    // the highest serial that was answered
@@ -87,10 +92,10 @@ func (f *flights) release(i int) event {
 
 // shrink gives the memory of a burst back, once nothing is in flight.
 func (f *flights) shrink() {
-	if !f.busy() && len(f.slots) > 4*window {
+	if !f.busy() && len(f.slots) > look {
 		*f = flights{reply: f.reply, lanes: f.lanes, gen: f.gen}
 		for i := range f.lanes {
-			f.lanes[i].ready = nil
+			f.lanes[i].ready, f.lanes[i].at = nil, 0
 		}
 	}
 }

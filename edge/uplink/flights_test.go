@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,5 +99,71 @@ func TestWhatIsOnItsWayIsNotSentAgain(t *testing.T) {
 	u.advance(at(Patience))
 	if states("------"); given != 3 {
 		t.Errorf("%d were given up, want 3", given)
+	}
+}
+
+// An answer to what is settled tells as well that its lane answers: in an overload, where
+// what was published twice is answered twice, it would else be taken for silent, and all of
+// it be published once more.
+func TestALateAnswerIsASignOfLife(t *testing.T) {
+	u := quiet()
+	began := time.Now()
+	var given stalls
+	i, late := u.flyAt(&given, 0, began)
+	u.settle(i, 0, ErrStalled, outStalled)
+	same, _ := u.flyAt(&given, 0, began)
+	other, _ := u.flyAt(&given, 1, began)
+	u.answered(late)
+	u.advance(began.Add(ackTimeout))
+	if s := u.flights.slots; s[same].state != flying || s[other].state != waiting {
+		t.Errorf("states %d and %d, want %d of the lane that answers and %d of the other", s[same].state, s[other].state, flying, waiting)
+	}
+}
+
+// Everything gets its turn, in the order in which it came, however much waits for the window.
+func TestOrderBehindTheWindow(t *testing.T) {
+	const n = 3 * window
+	u, sky := loaded(n)
+	var last [2]uint64
+	for i := range n {
+		var e flown
+		select {
+		case e = <-sky:
+		default:
+			t.Fatalf("%d of %d were published", i, n)
+		}
+		_, text, _ := strings.Cut(e.answer.Subject, "-")
+		gen, err := strconv.ParseUint(text, 36, 64)
+		if err != nil || gen <= last[e.lane] {
+			t.Fatalf("%s behind %d of lane %d", e.answer.Subject, last[e.lane], e.lane)
+		}
+		last[e.lane] = gen
+		u.answered(&e.answer)
+		u.publishReady(time.Now())
+	}
+	if u.flights.busy() {
+		t.Error("something is left")
+	}
+}
+
+// A tick does not look at all of a large table, but some ticks do.
+func TestTicksLookAtEverything(t *testing.T) {
+	u := quiet()
+	began := time.Now()
+	for range look + look/2 {
+		u.flyAt(new(stalls), 0, began)
+	}
+	late := func() (n int) {
+		for i := range u.flights.slots {
+			if u.flights.slots[i].state == waiting {
+				n++
+			}
+		}
+		return n
+	}
+	for _, want := range []int{look, look + look/2} {
+		if u.advance(began.Add(ackTimeout)); late() != want {
+			t.Errorf("%d were looked at, want %d", late(), want)
+		}
 	}
 }

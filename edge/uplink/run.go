@@ -70,37 +70,44 @@ func (u *Uplink) take() {
 	}
 }
 
-// advance does what is due: gives up, takes timeouts for failures, ends waits.
+// advance does what is due: gives up, takes timeouts for failures, ends waits. It looks at
+// so many slots, in turn, that in an overload what is due is found some ticks late, but the
+// look does not take all the time that there is.
 func (u *Uplink) advance(now time.Time) {
 	f := &u.flights
-	oldest := now
-	for i := range f.slots {
-		s := &f.slots[i]
-		if s.state != free && s.since.Before(oldest) {
-			oldest = s.since
+	for range min(len(f.slots), look) {
+		if f.at == 0 {
+			f.oldest = now
 		}
-		switch {
-		case s.state == free || now.Before(s.due) && now.Before(u.deadline(s)):
-		case !now.Before(u.deadline(s)):
-			u.settle(i, 0, ErrStalled, outStalled)
-		case s.state == flying && f.onItsWay(s, now):
-			s.due = f.lanes[s.lane].heard.Add(ackTimeout)
-		case s.state == flying:
-			u.m.retries[retryTimeout].Inc()
-			f.wait(i, now)
-		case s.state == waiting:
-			f.getReady(i)
+		if s := &f.slots[f.at]; s.state != free {
+			if s.since.Before(f.oldest) {
+				f.oldest = s.since
+			}
+			u.check(f.at, now)
+		}
+		if f.at++; f.at == len(f.slots) {
+			u.m.oldest.Set(now.Sub(f.oldest).Seconds())
+			f.at = 0
 		}
 	}
-	u.m.oldest.Set(now.Sub(oldest).Seconds())
 }
 
-// deadline is when the event is given up. Nobody waits for one without a sender.
-func (u *Uplink) deadline(s *flight) time.Time {
-	if s.sender == nil {
-		return s.since.Add(orphanPatience)
+// check does what is due in slot i.
+func (u *Uplink) check(i int, now time.Time) {
+	f := &u.flights
+	s := &f.slots[i]
+	switch {
+	case now.Sub(s.since) >= u.patience:
+		u.settle(i, 0, ErrStalled, outStalled)
+	case now.Before(s.due):
+	case s.state == flying && f.onItsWay(s, now):
+		s.due = f.lanes[s.lane].heard.Add(ackTimeout)
+	case s.state == flying:
+		u.m.retries[retryTimeout].Inc()
+		f.wait(i, now)
+	case s.state == waiting:
+		f.getReady(i)
 	}
-	return s.since.Add(u.patience)
 }
 
 // publishReady publishes each lane's events in the order in which they became ready, up to
@@ -115,9 +122,8 @@ func (u *Uplink) publishReady(now time.Time) {
 
 func (u *Uplink) publishLane(l *lane, now time.Time) {
 	f := &u.flights
-	n := 0
-	for ; n < len(l.ready) && l.flying < max(window/len(f.lanes), 1); n++ {
-		i := l.ready[n]
+	for ; l.at < len(l.ready) && l.flying < max(window/len(f.lanes), 1); l.at++ {
+		i := l.ready[l.at]
 		if f.slots[i].state != ready { // given up meanwhile; the slot may even be another's
 			continue
 		}
@@ -131,7 +137,9 @@ func (u *Uplink) publishLane(l *lane, now time.Time) {
 			f.wait(i, now)
 		}
 	}
-	l.ready = l.ready[:copy(l.ready, l.ready[n:])]
+	if l.at > len(l.ready)/2 { // what is moved is less than what was done
+		l.ready, l.at = l.ready[:copy(l.ready, l.ready[l.at:])], 0
+	}
 }
 
 func (u *Uplink) publish(i int) error {
@@ -142,7 +150,7 @@ func (u *Uplink) publish(i int) error {
 		s.msg.Data = s.ev.Data
 		s.msg.Reply = u.flights.replyOf(i)
 	}
-	return u.nc.PublishMsg(&s.msg)
+	return u.send(&s.msg)
 }
 
 // answered settles the event that m answers, or lets it wait for its next attempt. An
@@ -151,6 +159,7 @@ func (u *Uplink) answered(m *nats.Msg) {
 	i, ok := u.flights.find(m.Subject)
 	if !ok {
 		u.m.late.Inc()
+		u.heardLate(m)
 		return
 	}
 	switch seq, cause := answer(m, u.names[u.flights.slots[i].lane]); {
@@ -162,6 +171,17 @@ func (u *Uplink) answered(m *nats.Msg) {
 	case u.flights.slots[i].state == flying: // else it waits already
 		u.m.retries[cause].Inc()
 		u.flights.wait(i, time.Now())
+	}
+}
+
+// heardLate takes a late acknowledgement, mostly that of the other one of two attempts, for
+// the sign of life that it is. Its event is settled, so its lane stands in the answer alone.
+func (u *Uplink) heardLate(m *nats.Msg) {
+	for lane, name := range u.names {
+		if _, ok := plainAck(m.Data, name); ok {
+			u.flights.lanes[lane].heard = time.Now()
+			return
+		}
 	}
 }
 
@@ -234,9 +254,7 @@ func (u *Uplink) finish(e *event, incarnation uint32, err error, o outcome) {
 		u.in.idle = nil
 	}
 	u.in.mu.Unlock()
-	if e.sender != nil {
-		e.sender.PublishDone(incarnation, err)
-	}
+	e.sender.PublishDone(incarnation, err)
 }
 
 // abandon fails everything when the room closes.

@@ -21,15 +21,12 @@ const (
 	// than a leader election of JetStream (4 to 9 s), shorter than promise P5 (20 s).
 	Patience = 15 * time.Second
 
-	// orphanPatience is that of an event without a sender, which costs nobody a wait:
-	// the end of a connection should not be forgotten for an outage of some minutes.
-	orphanPatience = 10 * time.Minute
-
 	ackTimeout  = 2 * time.Second       // of one attempt, while its lane answers nothing or has passed it over
 	firstWait   = 20 * time.Millisecond // before the second attempt; doubles from there
 	longestWait = time.Second
 	tick        = 10 * time.Millisecond // resolution of waits and timeouts, only while something is in flight
 	window      = 4096                  // publishes that wait for an ack at once, in equal parts for the lanes; nats-server takes 10,000 a stream
+	look        = 4 * window            // slots that a tick looks at; more are given back when nothing is in flight
 	maxEvents   = 1 << 18               // events held, and
 	maxBytes    = 256 << 20             // their payload bytes, at which Publish refuses
 )
@@ -71,6 +68,7 @@ type Uplink struct {
 	log      *slog.Logger
 	m        *metrics
 	nc       *nats.Conn
+	send     func(*nats.Msg) error // nc's, but in tests
 	sub      *nats.Subscription
 	acks     chan *nats.Msg // written by nats.go, read by run; never closed
 	wake     chan struct{}  // capacity 1: there is something in the queue, or back is set
@@ -115,7 +113,7 @@ func New(ctx context.Context, cfg Config) (*Uplink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("uplink: %w", err)
 	}
-	u.nc = nc
+	u.nc, u.send = nc, nc.PublishMsg
 	inbox := nc.NewInbox()
 	u.flights.reply, u.flights.lanes = inbox+".", make([]lane, cfg.Lanes)
 	if u.sub, err = nc.ChanSubscribe(inbox+".*", u.acks); err != nil {
@@ -127,10 +125,8 @@ func New(ctx context.Context, cfg Config) (*Uplink, error) {
 }
 
 // Publish sends ev and never blocks. s hears the outcome; it must not publish again
-// before it has. s is nil for an event that nobody waits for: such an event is dropped
-// and counted when it cannot be stored for ten minutes. ev.Data belongs to the room
-// until PublishDone. A full room answers ErrStalled; a closed one answers ErrClosed, on
-// the caller's goroutine.
+// before it has. ev.Data belongs to the room until PublishDone. A full room answers
+// ErrStalled; a closed one answers ErrClosed, on the caller's goroutine.
 func (u *Uplink) Publish(s Sender, ev envelope.Event) {
 	u.in.mu.Lock()
 	u.in.queue = append(u.in.queue, event{sender: s, ev: ev, since: time.Now()})

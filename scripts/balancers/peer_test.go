@@ -262,7 +262,8 @@ func (r *road) get(t *testing.T, path string, header http.Header) *http.Response
 	return res
 }
 
-// slug is a way's name as a part of a user id.
-func (w way) slug() string {
-	return strings.NewReplacer(" ", "-", ",", "").Replace(strings.ToLower(w.name))
+// slug is the road's name as a part of a user id, which no other road has.
+func (r *road) slug() string {
+	name := strings.NewReplacer(" ", "-", ",", "").Replace(strings.ToLower(r.name))
+	return name + r.from[strings.LastIndex(r.from, "."):]
 }

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -121,6 +122,7 @@ type layer struct {
 	reload syscall.Signal
 	cmd    *exec.Cmd
 	log    string // file
+	master string // socket on which HAProxy's master takes commands; "": it is nginx
 }
 
 func startNginx(t *testing.T, conf string, a nginx.Addresses) *layer {
@@ -144,7 +146,13 @@ func startHAProxy(t *testing.T, conf, tls string, edges, admins []string) *layer
 	if tls != "" {
 		bind += " ssl crt " + filepath.Join(tls, "tls.pem") + " alpn http/1.1"
 	}
-	cmd := exec.Command(program, "-W", "-f", shippedHAProxy(t, conf))
+	short, err := os.MkdirTemp("", "haproxy-") // HAProxy takes no blank in the socket's name
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(short) })
+	l.master = filepath.Join(short, "master.sock")
+	cmd := exec.Command(program, "-W", "-S", l.master, "-f", shippedHAProxy(t, conf))
 	cmd.Env = []string{"WIREPOST_BIND=" + bind}
 	for i := range edges {
 		_, port, err := net.SplitHostPort(admins[i])
@@ -213,6 +221,11 @@ func (l *layer) start(t *testing.T, cmd *exec.Cmd) {
 // what comes and the old one is still there for the sockets it has.
 func (l *layer) renew(t *testing.T) {
 	t.Helper()
+	if l.master != "" {
+		// A signal is lost that comes after HAProxy has its new process and before its master
+		// is ready for the next one. It answers when it is.
+		eventually(t, 20*time.Second, "HAProxy's master listens to signals", func() bool { return answers(l.master) })
+	}
 	old := map[int]bool{}
 	for _, pid := range usage.Children(l.cmd.Process.Pid) {
 		old[pid] = true
@@ -231,6 +244,23 @@ func (l *layer) renew(t *testing.T) {
 		}
 		return fresh > 0 && held > 0
 	})
+}
+
+// answers reports whether HAProxy's master takes commands on its socket.
+func answers(socket string) bool {
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = c.Close() }()
+	if c.SetDeadline(time.Now().Add(time.Second)) != nil {
+		return false
+	}
+	if _, err := io.WriteString(c, "show proc\n"); err != nil {
+		return false
+	}
+	b, _ := io.ReadAll(c)
+	return strings.Contains(string(b), "master")
 }
 
 func free(t testing.TB) string {

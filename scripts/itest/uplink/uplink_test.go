@@ -179,13 +179,16 @@ func TestRetriesUntilTheLaneExists(t *testing.T) {
 	}
 
 	c.Shutdown()
+	other := make(done, 1)
 	u.Publish(d, event("u1", 2))
-	u.Publish(nil, event("u2", 1)) // nobody waits for it, it is kept all the same
+	u.Publish(other, event("u2", 1))
 	if err := c.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	if err := wait(t, d); err != nil {
-		t.Fatal(err)
+	for _, d := range []done{d, other} {
+		if err := wait(t, d); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := u.Drain(t.Context()); err != nil {
 		t.Fatal(err)
