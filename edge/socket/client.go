@@ -81,7 +81,7 @@ func (c *Conn) identify(request []byte) (client netip.AddrPort, scheme handshake
 	return client, scheme
 }
 
-// mayTry counts an attempt to connect for its address. Proxies themselves are not counted:
+// mayTry counts a handshake that is about to be opened for its address. Proxies themselves are not counted:
 // behind the address of one are all the clients of which it does not tell.
 func (k *keeper) mayTry(client netip.AddrPort) bool {
 	s := k.srv
