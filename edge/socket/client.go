@@ -19,10 +19,6 @@ import (
 // bytes for something that nobody asks for again. A Connected that is published again after
 // NATS has lost everything has no address then.
 
-// fromProxies is the number of the first listener whose connections begin with a PROXY
-// header; listener 0 is that of clients.
-const fromProxies = 1
-
 // expectHeader makes a new connection begin with a PROXY header, if its peer may send one.
 func (c *Conn) expectHeader() *handshake.Refusal {
 	c.set(fProxied | fHeader)
