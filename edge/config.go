@@ -1,16 +1,9 @@
 package edge
 
 import (
-	"crypto/rand"
-	"errors"
-	"log/slog"
-	"maps"
 	"os"
-	"reflect"
 	"strings"
 	"time"
-
-	"github.com/caarlos0/env/v11"
 
 	"github.com/wirepost/wirepost/edge/attempts"
 	"github.com/wirepost/wirepost/edge/auth"
@@ -41,7 +34,7 @@ type Config struct {
 	Layout  Layout
 	Token   Token
 	Sockets Sockets
-	Log     Log
+	Log     process.LogOptions
 }
 
 // Proxies says what stands between clients and this edge, and whom it therefore believes.
@@ -136,19 +129,6 @@ type Sockets struct {
 	DrainNotice time.Duration `env:"DRAIN_NOTICE" envDefault:"5s"`
 }
 
-// Log says what is logged.
-type Log struct {
-	// Format: text, json, or auto, which is text on a terminal and JSON elsewhere.
-	Format process.LogFormat `env:"LOG_FORMAT" envDefault:"auto"`
-	// Level: debug, info, warn or error.
-	Level slog.Level `env:"LOG_LEVEL" envDefault:"info"`
-}
-
-// Options returns l for process.NewLogger.
-func (l Log) Options() process.LogOptions {
-	return process.LogOptions{Format: l.Format, Level: l.Level}
-}
-
 // Limits of the configuration.
 const (
 	maxLanes  = 256
@@ -160,30 +140,14 @@ const (
 // LoadConfig reads the configuration from environ, or from the process's environment
 // when environ is nil. The error joins a process.ConfigError for each wrong variable.
 func LoadConfig(environ map[string]string) (Config, error) {
-	if environ == nil {
-		environ = env.ToMap(os.Environ())
-	}
-	environ = maps.Clone(environ)
-	maps.DeleteFunc(environ, func(_, v string) bool { return v == "" })
-
-	var cfg Config
-	var c process.Checks
-	if err := env.ParseWithOptions(&cfg, env.Options{Environment: environ}); err != nil {
-		explain(&c, err, environ)
-		return Config{}, c.Err()
-	}
-	if cfg.Name == "" {
-		host, _ := os.Hostname() // without one the suffix is enough
-		cfg.Name = process.NameFrom(host, strings.ToLower(rand.Text()[:6]))
-	}
-	cfg.check(&c)
-	if err := c.Err(); err != nil {
-		return Config{}, err
-	}
-	return cfg, nil
+	return process.LoadEnv(environ, (*Config).check)
 }
 
+// check gives the process a name if it has none, and records what is wrong.
 func (cfg *Config) check(c *process.Checks) {
+	if cfg.Name == "" {
+		cfg.Name = process.NewName()
+	}
 	c.Name("EDGE_NAME", cfg.Name)
 	c.Address("LISTEN", cfg.Listen)
 	c.Address("ADMIN_LISTEN", cfg.AdminListen)
@@ -271,38 +235,4 @@ func (t *Token) addKeys(c *process.Checks, variable string, text []byte) {
 		c.Add(variable, "%v", err)
 	}
 	t.PublicKeys = append(t.PublicKeys, keys...)
-}
-
-// explain records what env says about fields as problems of variables.
-func explain(c *process.Checks, err error, environ map[string]string) {
-	var all env.AggregateError
-	if !errors.As(err, &all) {
-		c.Add("environment", "%v", err)
-		return
-	}
-	variables := variables(reflect.TypeFor[Config]())
-	for _, err := range all.Errors {
-		var parse env.ParseError
-		if !errors.As(err, &parse) {
-			c.Add("environment", "%v", err)
-			continue
-		}
-		name := variables[parse.Name]
-		c.Unparsed(name, environ[name], parse.Type, parse.Err)
-	}
-}
-
-// variables maps the name of each field, nested ones included, to its variable.
-func variables(t reflect.Type) map[string]string {
-	names := map[string]string{}
-	for i := range t.NumField() {
-		f := t.Field(i)
-		if f.Type.Kind() == reflect.Struct {
-			maps.Copy(names, variables(f.Type))
-		}
-		if name, _, _ := strings.Cut(f.Tag.Get("env"), ","); name != "" && name != "-" {
-			names[f.Name] = name
-		}
-	}
-	return names
 }

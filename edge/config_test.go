@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -69,7 +68,7 @@ func TestValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Name != "e-1" || len(cfg.Origins) != 2 || cfg.Log.Options() != (process.LogOptions{Format: process.LogJSON, Level: slog.LevelDebug}) ||
+	if cfg.Name != "e-1" || len(cfg.Origins) != 2 || cfg.Log != (process.LogOptions{Format: process.LogJSON, Level: slog.LevelDebug}) ||
 		len(cfg.Token.PublicKeys) != 2 || cfg.Sockets.DrainNotice != 0 || len(cfg.Proxies.Trusted) != 2 || cfg.Proxies.AttemptRate != 20 {
 		t.Errorf("%+v", cfg)
 	}
@@ -145,17 +144,6 @@ func TestConfigShowsNoSecret(t *testing.T) {
 	}
 	if s := fmt.Sprintf("%v %+v %#v", cfg, cfg, cfg); strings.Contains(s, "hunter2") || strings.Contains(s, goodSecret) {
 		t.Errorf("%s", s)
-	}
-}
-
-// TestFieldsAreTold: explain finds a variable by its field's name, so no name is twice.
-func TestFieldsAreTold(t *testing.T) {
-	params, err := env.GetFieldParams(&Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := variables(reflect.TypeFor[Config]()); len(got) != len(params) {
-		t.Errorf("%d variables in %d fields: %v", len(params), len(got), got)
 	}
 }
 

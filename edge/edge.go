@@ -121,11 +121,10 @@ func (e *Edge) Run(ctx context.Context) error {
 		return errors.Join(e.reason(ctx, err), stops.Drain(context.WithoutCancel(ctx)))
 	}
 	e.rooms.Store(r)
-	lns := e.listeners()
-	go func() { failed <- r.sockets.Serve(lns[0], lns[1:]...) }()
-	serves := []any{"edge", e.cfg.Name, "listen", lns[0].Addr().String(), "path", e.cfg.PathPrefix, "admin", e.deps.AdminListener.Addr().String()}
-	if len(lns) > 1 {
-		serves = append(serves, "proxy_listen", lns[1].Addr().String())
+	go func() { failed <- r.sockets.Serve(e.listeners()...) }()
+	serves := []any{"edge", e.cfg.Name, "listen", e.deps.Listener.Addr().String(), "path", e.cfg.PathPrefix, "admin", e.deps.AdminListener.Addr().String()}
+	if at := e.deps.ProxyListener; at != nil {
+		serves = append(serves, "proxy_listen", at.Addr().String())
 	}
 	log.Info("edge serves", serves...)
 
@@ -142,11 +141,12 @@ func (e *Edge) Run(ctx context.Context) error {
 }
 
 // listeners are where clients come in, that of the PROXY protocol last.
-func (e *Edge) listeners() []net.Listener {
-	if e.deps.ProxyListener == nil {
-		return []net.Listener{e.deps.Listener}
+func (e *Edge) listeners() []socket.Listener {
+	lns := []socket.Listener{{Listener: e.deps.Listener}}
+	if e.deps.ProxyListener != nil {
+		lns = append(lns, socket.Listener{Listener: e.deps.ProxyListener, Proxied: true})
 	}
-	return []net.Listener{e.deps.Listener, e.deps.ProxyListener}
+	return lns
 }
 
 // reason is what Run returns when the start failed: nothing when it was told to stop.

@@ -1,16 +1,8 @@
 package worker
 
 import (
-	"crypto/rand"
-	"errors"
-	"log/slog"
-	"maps"
-	"os"
-	"reflect"
 	"strings"
 	"time"
-
-	"github.com/caarlos0/env/v11"
 
 	"github.com/wirepost/wirepost/shared/process"
 	"github.com/wirepost/wirepost/worker/mongostore"
@@ -31,7 +23,7 @@ type Config struct {
 	Layout Layout
 	Store  Store
 	Work   Work
-	Log    Log
+	Log    process.LogOptions
 	Traces Traces
 }
 
@@ -89,14 +81,6 @@ type Work struct {
 	Batch int `env:"BATCH" envDefault:"256"`
 }
 
-// Log says what is logged.
-type Log struct {
-	// Format: text, json, or auto, which is text on a terminal and JSON elsewhere.
-	Format process.LogFormat `env:"LOG_FORMAT" envDefault:"auto"`
-	// Level: debug, info, warn or error.
-	Level slog.Level `env:"LOG_LEVEL" envDefault:"info"`
-}
-
 // Traces says whether spans are exported by OTLP. They are not, and cost nothing, unless one
 // of the first three is set. The SDK of OpenTelemetry reads its other standard variables
 // (OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES, …) itself.
@@ -135,11 +119,6 @@ func (t Traces) check(c *process.Checks) {
 	}
 }
 
-// Options returns l for process.NewLogger.
-func (l Log) Options() process.LogOptions {
-	return process.LogOptions{Format: l.Format, Level: l.Level}
-}
-
 // Limits of the configuration.
 const (
 	maxLanes     = 256
@@ -155,30 +134,14 @@ const (
 // LoadConfig reads the configuration from environ, or from the process's environment
 // when environ is nil. The error joins a process.ConfigError for each wrong variable.
 func LoadConfig(environ map[string]string) (Config, error) {
-	if environ == nil {
-		environ = env.ToMap(os.Environ())
-	}
-	environ = maps.Clone(environ)
-	maps.DeleteFunc(environ, func(_, v string) bool { return v == "" })
-
-	var cfg Config
-	var c process.Checks
-	if err := env.ParseWithOptions(&cfg, env.Options{Environment: environ}); err != nil {
-		explain(&c, err, environ)
-		return Config{}, c.Err()
-	}
-	if cfg.Name == "" {
-		host, _ := os.Hostname() // without one the suffix is enough
-		cfg.Name = process.NameFrom(host, strings.ToLower(rand.Text()[:6]))
-	}
-	cfg.check(&c)
-	if err := c.Err(); err != nil {
-		return Config{}, err
-	}
-	return cfg, nil
+	return process.LoadEnv(environ, (*Config).check)
 }
 
+// check gives the process a name if it has none, and records what is wrong.
 func (cfg *Config) check(c *process.Checks) {
+	if cfg.Name == "" {
+		cfg.Name = process.NewName()
+	}
 	c.Name("WORKER_NAME", cfg.Name)
 	c.Address("ADMIN_LISTEN", cfg.AdminListen)
 	c.URLs("NATS_URL", cfg.NATS.URL.Reveal(), "nats://nats:4222", "nats", "tls", "ws", "wss")
@@ -208,38 +171,4 @@ func (cfg *Config) check(c *process.Checks) {
 	c.Between("BODY_LIMIT", int64(cfg.Work.BodyLimit), 1, maxBody)
 	c.Between("BATCH", int64(cfg.Work.Batch), 1, maxBatch)
 	cfg.Traces.check(c)
-}
-
-// explain records what env says about fields as problems of variables.
-func explain(c *process.Checks, err error, environ map[string]string) {
-	var all env.AggregateError
-	if !errors.As(err, &all) {
-		c.Add("environment", "%v", err)
-		return
-	}
-	variables := variables(reflect.TypeFor[Config]())
-	for _, err := range all.Errors {
-		var parse env.ParseError
-		if !errors.As(err, &parse) {
-			c.Add("environment", "%v", err)
-			continue
-		}
-		name := variables[parse.Name]
-		c.Unparsed(name, environ[name], parse.Type, parse.Err)
-	}
-}
-
-// variables maps the name of each field, nested ones included, to its variable.
-func variables(t reflect.Type) map[string]string {
-	names := map[string]string{}
-	for i := range t.NumField() {
-		f := t.Field(i)
-		if f.Type.Kind() == reflect.Struct {
-			maps.Copy(names, variables(f.Type))
-		}
-		if name, _, _ := strings.Cut(f.Tag.Get("env"), ","); name != "" && name != "-" {
-			names[f.Name] = name
-		}
-	}
-	return names
 }

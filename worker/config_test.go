@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -86,17 +85,6 @@ func TestConfigShowsNoSecret(t *testing.T) {
 	}
 	if s := fmt.Sprintf("%v %+v %#v", cfg, cfg, cfg); strings.Contains(s, "hunter2") {
 		t.Errorf("%s", s)
-	}
-}
-
-// TestFieldsAreTold: explain finds a variable by its field's name, so no name is twice.
-func TestFieldsAreTold(t *testing.T) {
-	params, err := env.GetFieldParams(&Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := variables(reflect.TypeFor[Config]()); len(got) != len(params) {
-		t.Errorf("%d variables in %d fields: %v", len(params), len(got), got)
 	}
 }
 

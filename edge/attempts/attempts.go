@@ -1,9 +1,10 @@
 // Package attempts limits how often a second somebody may try to connect, by address.
 //
 // It keeps a table of a fixed size, whoever comes: an IPv4 address has a row, and so has
-// an IPv6 network of 64 bits, which is what one customer has at least. When the rows are
-// taken, who has come least often lately is forgotten: a flood from more addresses than
-// there are rows is not limited, and nobody is ever refused for what another address did.
+// an IPv6 network of 64 bits, which is what one customer has at least. A client behind a
+// NAT64 counts as its IPv4 address. When the rows are taken, who has come least often
+// lately is forgotten: a flood from more addresses than there are rows is not limited, and
+// nobody is ever refused for what another address did.
 //
 // It knows addresses and times alone: no connection, no proxy.
 package attempts
@@ -87,13 +88,16 @@ func find(set *[ways]row, key uint64) *row {
 	return least
 }
 
+// nat64 is the well-known prefix of RFC 6052: behind it stands a client's IPv4 address.
+// Prefixes that a network chose for its own NAT64 cannot be told: their clients share a row.
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+
 // keyOf is an IPv4 address, or the first 64 bits of an IPv6 one. No client has an IPv6
 // address that begins with 32 zeros.
 func keyOf(addr netip.Addr) uint64 {
-	if addr = addr.Unmap(); addr.Is4() {
-		b := addr.As4()
-		return uint64(binary.BigEndian.Uint32(b[:]))
+	b := addr.As16() // of an IPv4 address: its last 4 bytes are it
+	if addr.Unmap().Is4() || nat64.Contains(addr) {
+		return uint64(binary.BigEndian.Uint32(b[12:]))
 	}
-	b := addr.As16()
 	return binary.BigEndian.Uint64(b[:8])
 }

@@ -64,6 +64,19 @@ func TestIPv6ByNetwork(t *testing.T) {
 	}
 }
 
+// Behind a NAT64 are many people, each with an IPv4 address that is told (RFC 6052).
+func TestNAT64ByClient(t *testing.T) {
+	tab, now := attempts.New(1), time.Now()
+	for _, one := range []string{"64:ff9b::203.0.113.5", "64:ff9b::203.0.113.6", "64:ff9b:1::203.0.113.5", "64:ff9b:0:0:1::203.0.113.5"} {
+		if n := allowed(tab, one, 20, now); n != 10 {
+			t.Errorf("%s: %d, want 10 of its own", one, n)
+		}
+	}
+	if n := allowed(tab, "203.0.113.5", 20, now); n != 0 {
+		t.Errorf("an IPv4 address has %d more behind NAT64", n)
+	}
+}
+
 // However many come, the table takes what it has, and nobody is refused for others: when
 // there are too many, addresses are forgotten, those first that try the least.
 func TestBoundedAndFailsOpen(t *testing.T) {

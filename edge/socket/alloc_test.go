@@ -81,7 +81,7 @@ func onLoop(t testing.TB, f func(*Conn)) {
 		t.Fatal(err)
 	}
 	end := make(chan error, 1)
-	go func() { end <- s.Serve(ln) }()
+	go func() { end <- s.Serve(Listener{Listener: ln}) }()
 	defer func() { s.Abort(); <-end }()
 	conn, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {

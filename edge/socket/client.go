@@ -19,10 +19,6 @@ import (
 // bytes for something that nobody asks for again. A Connected that is published again after
 // NATS has lost everything has no address then.
 
-// fromProxies is the number of the first listener whose connections begin with a PROXY
-// header; listener 0 is that of clients.
-const fromProxies = 1
-
 // expectHeader makes a new connection begin with a PROXY header, if its peer may send one.
 func (c *Conn) expectHeader() *handshake.Refusal {
 	c.set(fProxied | fHeader)
@@ -81,7 +77,7 @@ func (c *Conn) identify(request []byte) (client netip.AddrPort, scheme handshake
 	return client, scheme
 }
 
-// mayTry counts an attempt to connect for its address. Proxies themselves are not counted:
+// mayTry counts a handshake that is about to be opened for its address. Proxies themselves are not counted:
 // behind the address of one are all the clients of which it does not tell.
 func (k *keeper) mayTry(client netip.AddrPort) bool {
 	s := k.srv

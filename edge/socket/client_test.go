@@ -10,6 +10,7 @@ import (
 
 	"github.com/gobwas/ws"
 
+	"github.com/wirepost/wirepost/edge/attempts"
 	"github.com/wirepost/wirepost/edge/handshake"
 	"github.com/wirepost/wirepost/edge/socket"
 	"github.com/wirepost/wirepost/shared/envelope"
@@ -318,25 +319,37 @@ func TestAttempts(t *testing.T) {
 			t.Fatalf("the proxy itself is refused with %s", s)
 		}
 	}
-	// It is one address on both listeners, and what is no proper request counts, too.
-	for name, b := range map[string][2]string{
-		"by the PROXY protocol": {r.via, proxyHeader("203.0.113.5:1") + rawRequest()},
-		"for a wrong path":      {r.addr, strings.Replace(from("203.0.113.8"), "/ws", "/", 1)},
+	// It is one address on both listeners.
+	p := r.connectTo(r.via)
+	p.raw([]byte(proxyHeader("203.0.113.5:1") + rawRequest()))
+	if head := p.head(); !strings.HasPrefix(head, "HTTP/1.1 429 Too Many Requests\r\n") || !strings.Contains(head, "\r\nRetry-After: ") {
+		t.Errorf("by the PROXY protocol the answer is %q", head)
+	}
+}
+
+// Only what would be opened counts. Any page can make its visitors' browsers send the rest:
+// it must not keep those out who have the same address.
+func TestAttemptsCountHandshakesAlone(t *testing.T) {
+	r := behind(t, func(c *socket.Config) { c.Attempts = 1 })
+	const client = "X-Forwarded-For: 203.0.113.5"
+	for name, c := range map[string]struct{ request, status string }{
+		"a foreign page":  {rawRequest(client, "Origin: https://evil.example"), "403"},
+		"an image":        {"GET /ws HTTP/1.1\r\nHost: a\r\n" + client + "\r\n\r\n", "426"},
+		"a form":          {"POST /ws HTTP/1.1\r\nHost: a\r\n" + client + "\r\n\r\n", "405"},
+		"another path":    {strings.Replace(rawRequest(client), "/ws", "/", 1), "404"},
+		"another version": {strings.Replace(rawRequest(client), "Version: 13", "Version: 8", 1), "426"},
+		"no user":         {strings.Replace(rawRequest(client), "/ws", "/ws/%zz", 1), "400"},
 	} {
-		for tries := 0; ; tries++ {
-			p := r.connectTo(b[0])
-			p.raw([]byte(b[1]))
-			head := p.head()
-			_ = p.Close()
-			if strings.HasPrefix(head, "HTTP/1.1 429 Too Many Requests\r\n") {
-				if !strings.Contains(head, "\r\nRetry-After: ") {
-					t.Errorf("%s the answer is %q", name, head)
-				}
-				break
+		for range 3 * attempts.Burst {
+			p, status := r.sends(r.addr, c.request)
+			if _ = p.Close(); status != c.status {
+				t.Fatalf("%s: answer %s, want %s", name, status, c.status)
 			}
-			if tries > 100 {
-				t.Fatalf("%s nobody is refused", name)
-			}
+		}
+	}
+	for i := range attempts.Burst { // all ten seconds' worth are left
+		if _, status := r.sends(r.addr, rawRequest(client)); status != "101" {
+			t.Fatalf("handshake %d behind them: answer %s", i+1, status)
 		}
 	}
 }

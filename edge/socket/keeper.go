@@ -82,7 +82,7 @@ func (k *keeper) Accept(key loop.Key, from int) {
 	open := k.srv.sockets.Add(1)
 	k.arrives(c)
 	r := k.admit(int(open))
-	if r == nil && from >= fromProxies {
+	if r == nil && k.srv.listeners[from].Proxied {
 		r = c.expectHeader()
 	}
 	if r == nil {

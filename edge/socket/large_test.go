@@ -42,7 +42,7 @@ func echoOnLoop(t *testing.T, n int, f func(*Conn)) []byte {
 		t.Fatal(err)
 	}
 	end := make(chan error, 1)
-	go func() { end <- s.Serve(ln) }()
+	go func() { end <- s.Serve(Listener{Listener: ln}) }()
 	defer func() { s.Abort(); <-end }()
 	conn, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {

@@ -49,17 +49,16 @@ func (c *Conn) readRequest(b []byte) {
 // open answers a whole request. behind are the bytes that came after it: frames already.
 func (c *Conn) open(request, behind []byte) {
 	client, scheme := c.identify(request)
-	if !c.k.mayTry(client) {
-		c.k.logAddress(client, scheme)
-		c.refuse(handshake.RefuseAddress)
-		return
-	}
 	req, origin, refused := c.k.srv.cfg.Rules.Read(request)
-	switch {
+	switch { // an attempt is counted last: any page can make its visitors send what is refused before
 	case refused != nil && refused.Reason == handshake.ReasonOrigin:
 		c.k.logOrigin(origin, client, scheme)
-	case refused == nil && c.k.srv.draining.Load():
+	case refused != nil:
+	case c.k.srv.draining.Load():
 		refused = handshake.RefuseDraining
+	case !c.k.mayTry(client):
+		c.k.logAddress(client, scheme)
+		refused = handshake.RefuseAddress
 	}
 	if refused != nil {
 		c.refuse(refused)

@@ -35,6 +35,7 @@ type Server struct {
 	keepers   []*keeper
 	verifiers *pool           // nil for an echo
 	attempts  *attempts.Table // nil: no bound
+	listeners []Listener      // in the order that the loops know; set before they run
 
 	nums     atomic.Uint64 // the last connection's number
 	live     atomic.Int64  // connections of which something is left, if only an event in flight
@@ -80,12 +81,17 @@ func newServer(cfg Config, deps Deps, above func(*Server) layer) (*Server, error
 	return s, nil
 }
 
-// Serve takes over ln, accepts its connections and works until Abort. The connections of
-// proxied, which it takes over too, come from trusted proxies alone and begin with a header
-// of the PROXY protocol. It closes all listeners; the loops hold the listening sockets until
-// Drain or Abort.
-func (s *Server) Serve(ln net.Listener, proxied ...net.Listener) error {
-	lns := append([]net.Listener{ln}, proxied...)
+// Listener is where connections come from. It is a TCP listener.
+type Listener struct {
+	net.Listener
+	// Proxied connections come from trusted proxies alone and begin with a header of the
+	// PROXY protocol.
+	Proxied bool
+}
+
+// Serve takes over lns, in any order, accepts their connections and works until Abort. It
+// closes all listeners; the loops hold the listening sockets until Drain or Abort.
+func (s *Server) Serve(lns ...Listener) error {
 	defer closeAll(lns)
 	defer s.Abort()
 	if err := s.listen(lns); err != nil {
@@ -111,14 +117,14 @@ func (s *Server) Serve(ln net.Listener, proxied ...net.Listener) error {
 	return errors.Join(all...)
 }
 
-func closeAll(lns []net.Listener) {
+func closeAll(lns []Listener) {
 	for _, ln := range lns {
 		_ = ln.Close()
 	}
 }
 
 // listen gives each loop the listeners. After it the loops are to be run.
-func (s *Server) listen(lns []net.Listener) error {
+func (s *Server) listen(lns []Listener) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.aborted {
@@ -127,13 +133,14 @@ func (s *Server) listen(lns []net.Listener) error {
 	var loops []*loop.Loop[message]
 	for _, k := range s.keepers {
 		for _, ln := range lns {
-			if err := k.loop.Listen(ln); err != nil {
+			if err := k.loop.Listen(ln.Listener); err != nil {
 				return fmt.Errorf("serve: %w", err)
 			}
 		}
 		loops = append(loops, k.loop)
 	}
 	loop.Share(loops)
+	s.listeners = lns
 	s.serving = true
 	return nil
 }

@@ -255,7 +255,7 @@ func TestAbortBeforeServe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Serve(ln); !errors.Is(err, socket.ErrAborted) {
+	if err := s.Serve(socket.Listener{Listener: ln}); !errors.Is(err, socket.ErrAborted) {
 		t.Errorf("serve: %v", err)
 	}
 }

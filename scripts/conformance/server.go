@@ -63,7 +63,7 @@ func StartEcho(addr string, pieces Pieces) (*Echo, error) {
 		return nil, fmt.Errorf("make server: %w", err)
 	}
 	e := &Echo{Addr: ln.Addr().String(), srv: srv, done: make(chan error, 1)}
-	go func() { e.done <- srv.Serve(ln) }()
+	go func() { e.done <- srv.Serve(socket.Listener{Listener: ln}) }()
 	return e, nil
 }
 

@@ -163,7 +163,7 @@ func TestPackageComments(t *testing.T) {
 }
 
 // TestSubjects: no other room builds a subject (shared/subject does), a stream's name
-// (shared/stream) or reads the environment (config.go).
+// (shared/stream) or reads the environment (shared/process).
 func TestSubjectsAndEnvironment(t *testing.T) {
 	files := 0
 	for _, p := range packages(t) {
@@ -181,8 +181,8 @@ func TestSubjectsAndEnvironment(t *testing.T) {
 				}
 			}
 			scripts := in(p.path(), "scripts")
-			if !scripts && path != "edge/config.go" && path != "worker/config.go" && readsEnvironment(file) {
-				t.Errorf("%s reads the environment: only edge/config.go and worker/config.go do", path)
+			if !scripts && path != "shared/process/env.go" && readsEnvironment(file) {
+				t.Errorf("%s reads the environment: only shared/process/env.go does", path)
 			}
 			if !scripts && slices.ContainsFunc(file.Imports, imports("testing")) {
 				t.Errorf("%s links package testing", path)

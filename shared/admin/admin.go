@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,10 @@ const (
 	headerTimeout  = 5 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 16 << 10
+
+	// writeTimeout is for those who do not read their answer. It is also the longest profile:
+	// while one is taken the process is slower. net/http/pprof itself sets no bound.
+	writeTimeout = time.Minute
 )
 
 // Check is one named condition of readiness.
@@ -52,7 +57,7 @@ type Options struct {
 //	/readyz        200 "ready", or 503 and one line "<check>: <what is missing>" each
 //	/metrics       Prometheus
 //	/version       version, commit and Go version as JSON
-//	/debug/pprof/  profiles
+//	/debug/pprof/  profiles, of a minute at most
 type Server struct {
 	checks []Check
 	log    *slog.Logger
@@ -89,14 +94,15 @@ func New(o Options) *Server {
 		ErrorHandling: promhttp.ContinueOnError,
 		ErrorLog:      slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
 	}))
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/", short(pprof.Index))
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/profile", short(pprof.Profile))
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("/debug/pprof/trace", short(pprof.Trace))
 	s.http = &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: headerTimeout,
+		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
@@ -148,6 +154,18 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	_, _ = io.WriteString(w, "ready\n")
+}
+
+// short refuses a profile that is to take longer than writeTimeout.
+func short(profile http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		sec, err := strconv.ParseFloat(r.FormValue("seconds"), 64)
+		if fits := sec <= writeTimeout.Seconds(); err == nil && !fits { // NaN does not fit either
+			http.Error(w, fmt.Sprintf("a profile takes at most %v seconds", writeTimeout.Seconds()), http.StatusBadRequest)
+			return
+		}
+		profile(w, r)
+	}
 }
 
 func version(w http.ResponseWriter, _ *http.Request) {

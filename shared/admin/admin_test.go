@@ -78,6 +78,21 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// A profile takes a minute at most: a trace of a day would slow the process for a day.
+func TestProfilesAreShort(t *testing.T) {
+	get := start(t)
+	for _, path := range []string{"trace?seconds=60.5", "trace?seconds=86400", "trace?seconds=NaN", "trace?seconds=Inf", "profile?seconds=61", "heap?seconds=3600"} {
+		if code, body := get("/debug/pprof/" + path); code != http.StatusBadRequest || !strings.Contains(body, "at most 60 seconds") {
+			t.Errorf("%s: %d %.80q", path, code, body)
+		}
+	}
+	for _, path := range []string{"trace?seconds=0.01", "heap?seconds=1", "profile?seconds=1"} {
+		if code, body := get("/debug/pprof/" + path); code != http.StatusOK || body == "" {
+			t.Errorf("%s: %d, %d bytes", path, code, len(body))
+		}
+	}
+}
+
 func TestReadiness(t *testing.T) {
 	var nats, drain atomic.Bool
 	check := func(b *atomic.Bool, missing string) func() error {

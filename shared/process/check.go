@@ -101,9 +101,8 @@ func (c *Checks) File(variable, name string) {
 	_ = f.Close()
 }
 
-// NameFrom returns a name for this process: the host's name as far as it is plain, and
-// suffix behind it.
-func NameFrom(host, suffix string) string {
+// nameFrom returns the host's name as far as it is plain, and suffix behind it.
+func nameFrom(host, suffix string) string {
 	host = strings.Map(func(r rune) rune {
 		if notPlain(r) {
 			return '-'

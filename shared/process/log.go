@@ -27,10 +27,12 @@ func (f *LogFormat) UnmarshalText(text []byte) error {
 	return fmt.Errorf("must be auto, text or json")
 }
 
-// LogOptions are what a logger is made of.
+// LogOptions are what a logger is made of, and a part of a binary's configuration.
 type LogOptions struct {
-	Format LogFormat  // "" is LogAuto
-	Level  slog.Level // the least level that is written; zero is info
+	// Format: text, json, or auto, which is text on a terminal and JSON elsewhere. "" is auto.
+	Format LogFormat `env:"LOG_FORMAT" envDefault:"auto"`
+	// Level is the least that is written: debug, info, warn or error. Zero is info.
+	Level slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 }
 
 // NewLogger returns a logger that writes to w.

@@ -2,7 +2,8 @@
 // exit code into one call of Run(ctx, cfg), builds the logger, knows the version, and
 // stops what was started in reverse order.
 //
-// It never reads the environment (a binary's config.go does) and never exits below main.
+// LoadEnv is the one place where the environment is read; which variables there are says the
+// struct in a binary's config.go. Nothing here exits below main.
 package process
 
 import (

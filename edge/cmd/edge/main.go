@@ -19,7 +19,7 @@ func main() {
 	os.Exit(process.Program[edge.Config]{
 		Name:  "wirepost-edge",
 		Load:  func() (edge.Config, error) { return edge.LoadConfig(nil) },
-		Log:   func(c edge.Config) process.LogOptions { return c.Log.Options() },
+		Log:   func(c edge.Config) process.LogOptions { return c.Log },
 		Admin: func(c edge.Config) string { return c.AdminListen },
 		Run:   run,
 	}.Main())

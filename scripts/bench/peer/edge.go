@@ -27,5 +27,5 @@ func serveEdgeEcho(m Mode, addr string) error {
 	if err != nil {
 		return err
 	}
-	return s.Serve(ln)
+	return s.Serve(socket.Listener{Listener: ln})
 }

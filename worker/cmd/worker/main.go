@@ -28,7 +28,7 @@ func main() {
 	os.Exit(process.Program[worker.Config]{
 		Name:  "wirepost-worker",
 		Load:  func() (worker.Config, error) { return worker.LoadConfig(nil) },
-		Log:   func(c worker.Config) process.LogOptions { return c.Log.Options() },
+		Log:   func(c worker.Config) process.LogOptions { return c.Log },
 		Admin: func(c worker.Config) string { return c.AdminListen },
 		Run:   run,
 	}.Main())
