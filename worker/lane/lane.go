@@ -97,7 +97,7 @@ func New(js jetstream.JetStream, cfg Config, business Business, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{js: js, cfg: cfg, business: business, log: log, m: newMetrics(reg, cfg.Lanes), nonce: rand.Text()}
+	g := &Group{js: js, cfg: cfg, business: business, log: log, m: newMetrics(reg, cfg.Lanes, silence(cfg.PinnedTTL)), nonce: rand.Text()}
 	g.abort, g.abortFunc = context.WithCancel(context.Background())
 	return g, nil
 }
@@ -162,7 +162,6 @@ func (f *floor) want(a assignment) {
 		}
 	}
 	f.start(a.heir)
-	f.g.m.owned.Set(float64(len(a.lanes)))
 }
 
 // start begins the wanted lanes that do not run; a lane that is stopping begins again

@@ -151,8 +151,8 @@ func TestUnreadableIsDead(t *testing.T) {
 	}
 }
 
-// What is as large as NATS takes leaves no room for a
-// reason: it is cut, and its lane goes on.
+// What is as large as NATS takes, or JetStream's headers, leaves no room for a reason: it is
+// cut, and its lane goes on.
 func TestTheLargestIsDead(t *testing.T) {
 	s := newSystem(t, streams.Layout{Lanes: 1})
 	st := newStore()
