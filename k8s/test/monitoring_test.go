@@ -50,7 +50,7 @@ func TestMonitoring(t *testing.T) {
 		t.Error("there are no rules")
 	}
 	edge, _ := production.workload("edge")
-	if full := fmt.Sprintf("wirepost_edge_connections > %d", sockets(edge)); !strings.Contains(text, "expr: "+full+"\n") {
+	if full := fmt.Sprintf("wirepost_edge_connections > %d", sockets(edge)); !strings.Contains(string(text), "expr: "+full+"\n") {
 		t.Errorf("no alert has %s, what a pod is made for", full)
 	}
 	dash, ok := named[*corev1.ConfigMap](o, "wirepost-dashboard")
