@@ -284,6 +284,9 @@ func (e *Edge) checks() []admin.Check {
 		}
 	}
 	return []admin.Check{
+		// Of its own: while the start waits for NATS nothing is known of keys or markers, so that
+		// the alerts about them wait for this one.
+		{Name: "started", Ready: serving(func(*rooms) error { return nil })},
 		{Name: "sockets", Ready: serving(func(*rooms) error {
 			if e.drains.Load() {
 				return errDraining

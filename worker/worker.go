@@ -202,6 +202,9 @@ func (w *Worker) checks() []admin.Check {
 		}
 	}
 	return []admin.Check{
+		// Of its own: while NATS is waited for nothing is known of the store, and the other way
+		// round, so that the alerts about them wait for this one.
+		{Name: "started", Ready: working(func(*rooms) error { return nil })},
 		{Name: "nats", Ready: working(func(r *rooms) error { return natsconn.Ready(r.nc) })},
 		{Name: "store", Ready: working(func(r *rooms) error { return r.store.ready() })},
 	}

@@ -2,6 +2,7 @@ package manifests
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -47,6 +48,10 @@ func TestMonitoring(t *testing.T) {
 	rules, ok := named[*monitoring.PrometheusRule](o, "wirepost")
 	if !ok || len(rules.Spec.Groups) < 3 {
 		t.Error("there are no rules")
+	}
+	edge, _ := production.workload("edge")
+	if full := fmt.Sprintf("wirepost_edge_connections > %d", sockets(edge)); !strings.Contains(string(text), "expr: "+full+"\n") {
+		t.Errorf("no alert has %s, what a pod is made for", full)
 	}
 	dash, ok := named[*corev1.ConfigMap](o, "wirepost-dashboard")
 	if !ok || dash.Labels["grafana_dashboard"] == "" || !json.Valid([]byte(dash.Data["wirepost.json"])) {

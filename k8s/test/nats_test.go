@@ -137,6 +137,10 @@ func checkNATS(t *testing.T, o *overlay) (p problems) {
 	if o.production() && (len(block(s, "accounts")) == 0 || len(block(s, "tls")) == 0 || len(block(cluster, "tls")) == 0) {
 		p.add("production without accounts or without TLS")
 	}
+	edge, _ := o.workload("edge")
+	if most, _ := s["max_subscriptions"].(int64); o.production() && most < 2*sockets(edge) {
+		p.add("max_subscriptions is %v, an edge may have %d users", s["max_subscriptions"], sockets(edge))
+	}
 	_, layout := workerConfig(t, o)
 	p = append(p, diskProblems(w, block(s, "jetstream"), layout.Layout.UplinkMaxBytes+layout.Layout.DownlinkMaxBytes+deadBytes)...)
 	return append(p, certificateProblems(o, w, block(s, "tls"), block(cluster, "tls"))...)

@@ -144,8 +144,8 @@ func checkEdgeScaling(_ *testing.T, o *overlay) problems {
 	for _, trigger := range s.Spec.Triggers {
 		query := trigger.Metadata["query"]
 		metric := regexp.MustCompile(`wirepost_[a-z_]+`).FindString(query)
-		if !exported(metric) || !strings.Contains(query, `{namespace="`+namespace+`"}`) || !strings.HasPrefix(query, "sum(") {
-			p.add("%s is not the sum of a metric of the edges", query)
+		if !exported(metric) || !strings.Contains(query, `{namespace="`+namespace+`"}`) || !strings.HasPrefix(query, "sum(max by (pod) (") {
+			p.add("%s is not the sum of a metric of the edges, each pod once", query)
 		}
 		if n, err := strconv.ParseInt(trigger.Metadata["threshold"], 10, 64); err != nil || n > sockets(pod)*6/10 {
 			p.add("pods made for %d sockets are given %d on average", sockets(pod), n)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wirepost/wirepost/shared/subject"
 	"github.com/wirepost/wirepost/shared/userid"
 )
 
@@ -64,8 +65,8 @@ type Hello struct {
 type Event struct {
 	User   userid.ID // from the subject, never from a header
 	Type   Type
-	Edge   string // the edge's name, a plain token
-	Conn   string // the connection's id, a plain token
+	Edge   string // the edge's name, a plain token of 1 to 64 bytes
+	Conn   string // the connection's id, a plain token of 1 to 78 bytes
 	N      uint64 // counts the connection's events from 1
 	Time   time.Time
 	Reason string // of a Disconnected event
@@ -81,6 +82,10 @@ func (e *Event) ID() string { return e.Conn + "-" + strconv.FormatUint(e.N, 10) 
 
 // ErrMalformed is returned when a header that must be there is missing or unreadable.
 var ErrMalformed = errors.New("malformed event headers")
+
+// maxConn is the length of the longest connection id: an edge's name, "-" and a number of
+// 64 bits in base 36.
+const maxConn = subject.MaxEdge + 1 + 13
 
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
@@ -121,7 +126,7 @@ func Parse(h map[string][]string) (Event, error) {
 		return Event{}, fmt.Errorf("%w: no %s", ErrMalformed, hType)
 	}
 	part := strings.Split(first(h, hSource), "/")
-	if len(part) != 5 || part[1] != "edges" || part[3] != "conns" || part[2] == "" || part[4] == "" {
+	if len(part) != 5 || part[1] != "edges" || part[3] != "conns" || !subject.Plain(part[2], subject.MaxEdge) || !subject.Plain(part[4], maxConn) {
 		return Event{}, fmt.Errorf("%w: %s", ErrMalformed, hSource)
 	}
 	e.Edge, e.Conn = part[2], part[4]

@@ -2,7 +2,10 @@ package envelope_test
 
 import (
 	"errors"
+	"math"
 	"reflect"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +20,15 @@ func TestRoundTrip(t *testing.T) {
 	got, err := envelope.Parse(e.Header())
 	if err != nil || !reflect.DeepEqual(got, e) {
 		t.Errorf("Parse(Header) = %+v, %v; want %+v", got, err, e)
+	}
+}
+
+// The longest name that an edge may have, with its last connection.
+func TestLongestNames(t *testing.T) {
+	edge := strings.Repeat("e", 64)
+	e := envelope.Event{Type: envelope.Frame, Edge: edge, Conn: edge + "-" + strconv.FormatUint(math.MaxUint64, 36), N: 1}
+	if got, err := envelope.Parse(e.Header()); err != nil || got.Edge != e.Edge || got.Conn != e.Conn {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 
@@ -40,6 +52,12 @@ func TestParseMalformed(t *testing.T) {
 		"no source": {"ce-type": {"im.frame"}},
 		"no conn":   {"ce-type": {"im.frame"}, "ce-source": {"/edges/e/conns/"}},
 		"no type":   {"ce-source": {"/edges/e/conns/c"}},
+		// An edge's name is part of subjects: with these nobody could look for its mark.
+		"edge of two tokens": {"ce-type": {"im.frame"}, "ce-source": {"/edges/a.b/conns/c"}},
+		"edge is a wildcard": {"ce-type": {"im.frame"}, "ce-source": {"/edges/*/conns/c"}},
+		"conn of two tokens": {"ce-type": {"im.frame"}, "ce-source": {"/edges/e/conns/a.b"}},
+		"long edge":          {"ce-type": {"im.frame"}, "ce-source": {"/edges/" + strings.Repeat("e", 65) + "/conns/c"}},
+		"long conn":          {"ce-type": {"im.frame"}, "ce-source": {"/edges/e/conns/" + strings.Repeat("c", 79)}},
 	} {
 		if e, err := envelope.Parse(h); !errors.Is(err, envelope.ErrMalformed) {
 			t.Errorf("%s: %+v, %v", name, e, err)

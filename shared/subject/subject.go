@@ -69,6 +69,19 @@ func DownShard(shard int) string { return join(down, shard, ">") }
 // ParseDown takes a Down subject apart.
 func ParseDown(s string) (shard int, id userid.ID, err error) { return parse(down, s) }
 
+// MaxEdge is the length of the longest name of an edge, in bytes.
+const MaxEdge = 64
+
+// Plain reports whether s is a plain token, [A-Za-z0-9_-], of 1 to most bytes.
+func Plain(s string, most int) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || 'z' < c) && (c < 'A' || 'Z' < c) && (c < '0' || '9' < c) && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return 1 <= len(s) && len(s) <= most
+}
+
 // Mark is where the edge named edge marks the end of a shard. The name must be a
 // plain token ([A-Za-z0-9_-]).
 func Mark(shard int, edge string) string { return join(mark, shard, edge) }

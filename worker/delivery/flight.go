@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/wirepost/wirepost/shared/stream"
 )
 
 // flight is a run of frames that are published and not all acknowledged.
@@ -80,13 +82,16 @@ func (f *flight) result() (n int, err error) {
 	return f.first, f.err
 }
 
-// pubAckError returns why a publish was refused, nil when it is stored. The usual answer,
-// {"stream":"…","seq":…}, is not decoded.
+// ofDownlink is how the acknowledgement of a shard begins, as servers write it today.
+var ofDownlink = []byte(`{"stream":"DOWN_`)
+
+// pubAckError returns why a publish was refused, nil when a shard of the downlink has stored
+// it. The usual answer, {"stream":"DOWN_…","seq":…}, is not decoded.
 func pubAckError(m *nats.Msg) error {
 	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
 		return nats.ErrNoResponders
 	}
-	if !bytes.Contains(m.Data, []byte(`"error"`)) && bytes.Contains(m.Data, []byte(`"seq":`)) {
+	if bytes.HasPrefix(m.Data, ofDownlink) && !bytes.Contains(m.Data, []byte(`"error"`)) && bytes.Contains(m.Data, []byte(`"seq":`)) {
 		return nil
 	}
 	var answer struct {
@@ -94,12 +99,17 @@ func pubAckError(m *nats.Msg) error {
 			Code        int    `json:"err_code"`
 			Description string `json:"description"`
 		} `json:"error"`
+		Stream string `json:"stream"`
+		Seq    uint64 `json:"seq"`
 	}
 	if err := json.Unmarshal(m.Data, &answer); err != nil {
 		return fmt.Errorf("unreadable acknowledgement: %w", err)
 	}
-	if answer.Error == nil {
-		return fmt.Errorf("acknowledgement without a sequence: %.100s", m.Data)
+	if answer.Error != nil {
+		return fmt.Errorf("refused: %s (%d)", answer.Error.Description, answer.Error.Code)
 	}
-	return fmt.Errorf("refused: %s (%d)", answer.Error.Description, answer.Error.Code)
+	if _, err := stream.ParseDown(answer.Stream); err != nil || answer.Seq == 0 {
+		return fmt.Errorf("no shard's acknowledgement: %.100s", m.Data)
+	}
+	return nil
 }

@@ -55,6 +55,9 @@ func TestPubAckError(t *testing.T) {
 		"refused":       {nats.Msg{Data: []byte(`{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"DOWN_1_a_0","seq":0}`)}, false},
 		"not json":      {nats.Msg{Data: []byte(`+OK`)}, false},
 		"no sequence":   {nats.Msg{Data: []byte(`{}`)}, false},
+		"other order":   {nats.Msg{Data: []byte(`{"seq":22,"stream":"DOWN_1_a_0"}`)}, true},
+		"a lane's":      {nats.Msg{Data: []byte(`{"stream":"UP_0","seq":22}`)}, false},
+		"anything":      {nats.Msg{Data: []byte(`{"x":{"seq":1}}`)}, false},
 		"no responders": {nats.Msg{Header: nats.Header{"Status": {"503"}}}, false},
 	} {
 		if err := pubAckError(&c.msg); (err == nil) != c.ok {

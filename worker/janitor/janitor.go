@@ -82,12 +82,16 @@ func (j *Janitor) look(ctx context.Context, now time.Time) error {
 		return err
 	}
 	seen := make(map[string]sighting, len(edges))
+	var failed error // the last of them
 	for _, edge := range edges {
-		seq, err := j.marks(ctx, edge)
-		if err != nil {
-			return err // what is known of the edges stays as it was
-		}
 		was, known := j.seen[edge]
+		seq, err := j.marks(ctx, edge)
+		if err != nil { // what is known of this edge stays as it was; the others are not its hostages
+			if failed = err; known {
+				seen[edge] = was
+			}
+			continue
+		}
 		if !known || was.seq != seq {
 			seen[edge] = sighting{seq, now}
 			continue
@@ -98,12 +102,13 @@ func (j *Janitor) look(ctx context.Context, now time.Time) error {
 		}
 		n, err := j.sessions.DropEdge(ctx, edge)
 		if err != nil {
-			return err
+			failed = err
+			continue
 		}
 		delete(seen, edge)
 		j.dropped.Add(float64(n))
 		j.log.Info("sessions of a lost edge removed", "edge", edge, "sessions", n)
 	}
 	j.seen = seen
-	return nil
+	return failed
 }

@@ -59,3 +59,34 @@ func TestOnlyAnEdgeWhoseMarkStandsStillIsDropped(t *testing.T) {
 		t.Errorf("dropped %v, want dead and unmarked", st.dropped)
 	}
 }
+
+// A mark that cannot be read keeps its edge, and not the others.
+func TestAnUnreadableMarkHoldsNobodyElse(t *testing.T) {
+	st := &fakeSessions{edges: []string{"a", "cursed", "dead"}}
+	unreadable := errors.New("no stream matches subject")
+	j := New(st, func(_ context.Context, e string) (uint64, error) {
+		if e == "cursed" {
+			return 0, unreadable
+		}
+		return 7, nil
+	}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	now := time.Now()
+	for range 2 {
+		if err := j.look(t.Context(), now); !errors.Is(err, unreadable) {
+			t.Errorf("look = %v, want it told", err)
+		}
+		now = now.Add(stream.LeaseLost)
+	}
+	if !slices.Equal(st.dropped, []string{"a", "dead"}) {
+		t.Errorf("dropped %v, want a and dead", st.dropped)
+	}
+}
+
+// What no edge can be called is not looked for: its sessions, if it has any, are of nobody.
+func TestNoMarkOfWhatIsNoName(t *testing.T) {
+	for _, name := range []string{"a.b", "*", ">", "", "a b"} {
+		if seq, err := OnJetStream(nil, 1)(t.Context(), name); seq != 0 || err != nil {
+			t.Errorf("%q: %d, %v", name, seq, err)
+		}
+	}
+}

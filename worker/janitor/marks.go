@@ -13,6 +13,9 @@ import (
 // OnJetStream reads the edges' marks from the downlink's shards.
 func OnJetStream(js jetstream.JetStream, shards int) Marks {
 	return func(ctx context.Context, edge string) (uint64, error) {
+		if !subject.Plain(edge, subject.MaxEdge) {
+			return 0, nil // no edge has such a name, and no stream such a mark
+		}
 		mark := subject.Mark(subject.HomeShard(edge, shards), edge)
 		name, err := js.StreamNameBySubject(ctx, mark)
 		if err != nil {

@@ -55,10 +55,17 @@ type feed struct {
 
 func newFeed(js jetstream.JetStream, lane, batch int, pinnedTTL time.Duration) *feed {
 	return &feed{
-		nc: js.Conn(), batch: batch, expires: pinnedTTL / 3,
+		nc: js.Conn(), batch: batch, expires: expiry(pinnedTTL),
 		next: apiPrefix(js.Options()) + "CONSUMER.MSG.NEXT." + stream.Up(lane) + "." + stream.Consumer,
 	}
 }
+
+// expiry is how long a pull request waits at the server.
+func expiry(pinnedTTL time.Duration) time.Duration { return pinnedTTL / 3 }
+
+// silence is how long nothing comes from a consumer only when something is wrong: each pull
+// is answered at its expiry at the latest.
+func silence(pinnedTTL time.Duration) time.Duration { return 2*expiry(pinnedTTL) + time.Second }
 
 // apiPrefix is where the JetStream API listens, with a dot at its end.
 func apiPrefix(o jetstream.JetStreamOptions) string {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/wirepost/wirepost/shared/envelope"
 	"github.com/wirepost/wirepost/shared/stream"
+	"github.com/wirepost/wirepost/shared/subject"
 	"github.com/wirepost/wirepost/worker/messaging"
 )
 
@@ -64,21 +65,12 @@ func (c Config) filled() (Config, error) {
 		c.Missing = func(string) {}
 	}
 	switch {
-	case !plainToken(c.Worker):
+	case !subject.Plain(c.Worker, 64):
 		return c, fmt.Errorf("%w: worker name %q is not 1 to 64 of [A-Za-z0-9_-]", errConfig, c.Worker)
 	case c.Lanes < 1 || c.Batch < 1:
 		return c, fmt.Errorf("%w: %d lanes, batches of %d", errConfig, c.Lanes, c.Batch)
 	}
 	return c, nil
-}
-
-func plainToken(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; (c < 'a' || 'z' < c) && (c < 'A' || 'Z' < c) && (c < '0' || '9' < c) && c != '_' && c != '-' {
-			return false
-		}
-	}
-	return 1 <= len(s) && len(s) <= 64
 }
 
 // Group runs one worker's share of the lanes.
@@ -105,7 +97,7 @@ func New(js jetstream.JetStream, cfg Config, business Business, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{js: js, cfg: cfg, business: business, log: log, m: newMetrics(reg, cfg.Lanes), nonce: rand.Text()}
+	g := &Group{js: js, cfg: cfg, business: business, log: log, m: newMetrics(reg, cfg.Lanes, silence(cfg.PinnedTTL)), nonce: rand.Text()}
 	g.abort, g.abortFunc = context.WithCancel(context.Background())
 	return g, nil
 }
@@ -170,7 +162,6 @@ func (f *floor) want(a assignment) {
 		}
 	}
 	f.start(a.heir)
-	f.g.m.owned.Set(float64(len(a.lanes)))
 }
 
 // start begins the wanted lanes that do not run; a lane that is stopping begins again

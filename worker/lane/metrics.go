@@ -2,6 +2,8 @@ package lane
 
 import (
 	"strconv"
+	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -9,7 +11,8 @@ import (
 type metrics struct {
 	lag       *prometheus.GaugeVec // by lane
 	oldest    *prometheus.GaugeVec // by lane
-	owned     prometheus.Gauge
+	owned     prometheus.GaugeFunc
+	heard     []atomic.Int64 // by lane: when its consumer last answered the tenure here, Unix nanoseconds; 0 for none
 	batch     prometheus.Histogram
 	worked    *prometheus.CounterVec // by lane
 	skipped   prometheus.Counter
@@ -23,14 +26,15 @@ type metrics struct {
 // The causes of a consumer reset.
 var causes = []string{"taken over", "run broken", "reconnected", "batch given up"}
 
-func newMetrics(reg prometheus.Registerer, lanes int) *metrics {
+// newMetrics returns the metrics of a worker whose lanes' consumers answer, while all is well,
+// more often than each silence.
+func newMetrics(reg prometheus.Registerer, lanes int, silence time.Duration) *metrics {
 	m := &metrics{
+		heard: make([]atomic.Int64, lanes),
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "wirepost_worker_lane_lag",
 			Help: "Messages of a lane that this worker owns which are not committed yet; 0 for the lanes of others."}, []string{"lane"}),
 		oldest: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "wirepost_worker_lane_oldest_seconds",
 			Help: "Time since an edge received the oldest message that this worker has taken from a lane and not committed, 0 for none: the worker's clock minus the edge's."}, []string{"lane"}),
-		owned: prometheus.NewGauge(prometheus.GaugeOpts{Name: "wirepost_worker_lanes_owned",
-			Help: "Lanes that are this worker's share."}),
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "wirepost_worker_lane_batch_messages",
 			Help: "Messages in a batch.", Buckets: prometheus.ExponentialBuckets(1, 2, 10)}),
 		worked: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "wirepost_worker_lane_messages_total",
@@ -48,6 +52,9 @@ func newMetrics(reg prometheus.Registerer, lanes int) *metrics {
 		retries: prometheus.NewCounter(prometheus.CounterOpts{Name: "wirepost_worker_lane_retries_total",
 			Help: "Times that a batch, a dead message or a lane's record had to be tried again."}),
 	}
+	m.owned = prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "wirepost_worker_lanes_owned",
+		Help: "Lanes of this worker's share whose consumers have answered it in the last seconds."},
+		func() float64 { return float64(m.served(time.Now().Add(-silence))) })
 	for lane := range lanes {
 		m.lag.WithLabelValues(strconv.Itoa(lane))
 		m.oldest.WithLabelValues(strconv.Itoa(lane))
@@ -60,9 +67,21 @@ func newMetrics(reg prometheus.Registerer, lanes int) *metrics {
 	return m
 }
 
+// served returns how many lanes' consumers have answered after since: what is this worker's
+// by right only, or of a goroutine that hangs, is not among them.
+func (m *metrics) served(since time.Time) (n int) {
+	for i := range m.heard {
+		if m.heard[i].Load() > since.UnixNano() {
+			n++
+		}
+	}
+	return n
+}
+
 // laneMetrics are those of one lane.
 type laneMetrics struct {
 	*metrics
+	heard  *atomic.Int64
 	lag    prometheus.Gauge
 	oldest prometheus.Gauge
 	worked prometheus.Counter
@@ -70,7 +89,7 @@ type laneMetrics struct {
 
 func (m *metrics) lane(n int) laneMetrics {
 	lane := strconv.Itoa(n)
-	return laneMetrics{m, m.lag.WithLabelValues(lane), m.oldest.WithLabelValues(lane), m.worked.WithLabelValues(lane)}
+	return laneMetrics{m, &m.heard[n], m.lag.WithLabelValues(lane), m.oldest.WithLabelValues(lane), m.worked.WithLabelValues(lane)}
 }
 
 func (m *metrics) takeOver(why string) {

@@ -57,11 +57,19 @@ func (l *ledger) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.rev = e.Revision()
-	if json.Unmarshal(e.Value(), &l.rec) != nil {
-		l.rec = record{} // another version's, or damaged: as if the last owner had died
-	}
+	l.rec, l.rev = parseRecord(e.Value()), e.Revision()
 	return nil
+}
+
+// parseRecord reads what is in the bucket. What is no worker's record reads as that of an
+// owner who died and of whom nothing is known: it is damaged, or an acknowledgement that
+// somebody had JetStream put there (docs/security.md), which is JSON without an owner.
+func parseRecord(body []byte) record {
+	var r record
+	if json.Unmarshal(body, &r) != nil || r.Owner == "" {
+		return record{}
+	}
+	return r
 }
 
 // store writes rec if nobody else has written since. A write whose answer was lost is

@@ -92,7 +92,7 @@ func (t *tenure) stop() { t.quitOnce.Do(func() { close(t.quit) }) }
 
 // run returns when the lane was released, or the group aborted.
 func (t *tenure) run() {
-	defer t.unmeasured()
+	defer t.ended()
 	defer t.feed.close()
 	if t.heir {
 		t.inheritPin()
@@ -173,6 +173,7 @@ func (t *tenure) take(m *nats.Msg) {
 		t.lookForConsumer()
 		return
 	case is:
+		t.hear()
 		t.measure()
 		t.lookForOrphans()
 		return
@@ -196,6 +197,14 @@ func (t *tenure) take(m *nats.Msg) {
 	t.at = progress{want: d.consumerSeq + 1, last: d.streamSeq, empty: t.at.empty, pending: d.pending}
 	t.held = append(t.held, newItem(t.lane, m, d))
 	t.bytes += len(m.Data)
+	t.hear()
+}
+
+// hear notes that the lane's consumer answers, and that nothing has to be put right first.
+func (t *tenure) hear() {
+	if t.unsettle == "" {
+		t.m.heard.Store(time.Now().UnixNano())
+	}
 }
 
 // unsettled drops what was fetched; the next step resets the consumer as soon as no
@@ -211,6 +220,7 @@ func (t *tenure) unsettled(why string) {
 func (t *tenure) lose() {
 	t.lost.Store(true)
 	t.held, t.bytes = nil, 0
+	t.m.heard.Store(0)
 	t.reset, t.unsettle, t.feed.pin = "", "", ""
 	if err := t.feed.open(); err != nil {
 		t.pause()
@@ -247,6 +257,12 @@ func (t *tenure) measure() {
 	}
 	t.m.lag.Set(float64(t.at.pending) + float64(len(t.held)+len(t.atWork)))
 	t.m.oldest.Set(t.age().Seconds())
+}
+
+// ended is what is shown of a lane when its tenure is over.
+func (t *tenure) ended() {
+	t.unmeasured()
+	t.m.heard.Store(0)
 }
 
 // unmeasured is what is shown of a lane that is another's.

@@ -1,8 +1,10 @@
 package lane_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -146,6 +148,34 @@ func TestUnreadableIsDead(t *testing.T) {
 			!strings.Contains(m.Header.Get("ce-reason"), want.reason) {
 			t.Errorf("dead: %s %q %v, want %+v", m.Subject, m.Data, m.Header, want)
 		}
+	}
+}
+
+// What is as large as NATS takes, or JetStream's headers, leaves no room for a reason: it is
+// cut, and its lane goes on.
+func TestTheLargestIsDead(t *testing.T) {
+	s := newSystem(t, streams.Layout{Lanes: 1})
+	st := newStore()
+	s.start("w1", &business{st: st})
+	id := users(1)[0]
+	good := frame(1, id, 1)
+	most := int(s.js.Conn().MaxPayload())
+	body := bytes.Repeat([]byte("x"), most)
+	long := nats.Header{"x-long": {strings.Repeat("h", 60<<10)}}
+	for _, m := range []*nats.Msg{{Subject: good.Subject, Data: body}, {Subject: good.Subject, Header: long, Data: []byte("small")}, good} {
+		if _, err := s.js.PublishMsg(s.ctx, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st.await(s, 1)
+	s.emptied()
+	dead := s.dead(2)
+	if m, r := dead[0], dead[0].Header.Get("ce-reason"); m.Subject != subject.Dead(0, id) || !bytes.Equal(m.Data, body[:64<<10]) ||
+		!strings.Contains(r, "ce-type") || !strings.Contains(r, strconv.Itoa(most)) {
+		t.Errorf("dead: %s, %d bytes because %q", m.Subject, len(m.Data), r)
+	}
+	if m := dead[1]; string(m.Data) != "small" || m.Header.Get("x-long") != "" || !strings.Contains(m.Header.Get("ce-reason"), "ce-type") {
+		t.Errorf("dead: %q, %d headers", m.Data, len(m.Header))
 	}
 }
 

@@ -48,6 +48,27 @@ func TestTwoWorkersShareTheLanes(t *testing.T) {
 	}
 }
 
+// A lane that is a worker's share and does not answer it is nobody's.
+func TestOnlyALaneThatAnswersIsOwned(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, streams.Layout{Lanes: 2})
+	w := s.start("w1", &business{st: newStore()})
+	const owned = "wirepost_worker_lanes_owned"
+	eventually(s, "both lanes, without a message", func() bool { return w.metric(t, owned) == 2 })
+	if err := s.js.DeleteConsumer(s.ctx, stream.Up(1), stream.Consumer); err != nil {
+		t.Fatal(err)
+	}
+	eventually(s, "one lane", func() bool { return w.metric(t, owned) == 1 })
+	if err := streams.Ensure(s.ctx, s.js, s.layout); err != nil {
+		t.Fatal(err)
+	}
+	eventually(s, "both lanes again", func() bool { return w.metric(t, owned) == 2 })
+	w.stop()
+	if n := w.metric(t, owned); n != 0 {
+		t.Errorf("%v lanes after the stop", n)
+	}
+}
+
 // Workers come and go gracefully under load: nothing is lost, nothing waits for a
 // pin or a lease to end, and nobody works one message at a time.
 func TestWorkersComeAndGo(t *testing.T) {

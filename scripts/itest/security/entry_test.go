@@ -16,6 +16,8 @@ import (
 
 	"github.com/wirepost/wirepost/scripts/natssetup/setup"
 	"github.com/wirepost/wirepost/scripts/servers"
+	"github.com/wirepost/wirepost/shared/subject"
+	"github.com/wirepost/wirepost/shared/userid"
 )
 
 // publicKey of the seed in a file.
@@ -175,4 +177,21 @@ func TestKeysAreRotated(t *testing.T) {
 	if err := fresh.Flush(); err != nil {
 		t.Errorf("the connection with the new key: %v", err)
 	}
+}
+
+// One connection cannot take all of a server's memory with subscriptions: there is a bound.
+func TestSubscriptionsAreBounded(t *testing.T) {
+	c := newCluster(t, 1, func(_, text string) string {
+		return strings.Replace(text, "\nmax_subscriptions: 250000\n", "\nmax_subscriptions: 100\n", 1)
+	})
+	nc := c.connect("edge")
+	for i := range 101 {
+		if _, err := nc.SubscribeSync(subject.Live(0, userid.MustParse(fmt.Sprint("u", i)))); err != nil {
+			t.Fatalf("subscription %d: %v", i, err)
+		}
+	}
+	eventually(t, "the next one is refused", func() bool {
+		err := nc.LastError()
+		return err != nil && strings.Contains(err.Error(), "maximum subscriptions exceeded")
+	})
 }
