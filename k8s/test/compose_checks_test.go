@@ -207,7 +207,7 @@ func checkEdgeAddresses(_ *testing.T, p *types.Project) (found problems) {
 
 func checkComposeGrace(t *testing.T, p *types.Project) (found problems) {
 	const sockets, rate, rest = 20_000, 500, 50 * time.Second // as the file has it
-	least := map[string]time.Duration{"worker": 38 * time.Second, "nats": 50 * time.Second, "mongodb": 30 * time.Second,
+	least := map[string]time.Duration{"worker": workerStop, "nats": 50 * time.Second, "mongodb": 30 * time.Second,
 		"edge-1": 5*time.Second + sockets/rate*time.Second + rest, "edge-2": 5*time.Second + sockets/rate*time.Second + rest}
 	for name, want := range least {
 		got := p.Services[name].StopGracePeriod
