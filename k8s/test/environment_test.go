@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"maps"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -185,7 +186,8 @@ func checkEnvironment(t *testing.T, o *overlay) (p problems) {
 		p.add("the edge believes no gateway who the client is")
 	}
 	for _, trusted := range e.Proxies.Trusted {
-		if host := trusted.Addr().BitLen() - trusted.Bits(); o.production() && host > 8 {
+		network, err := netip.ParsePrefix(trusted)
+		if err == nil && o.production() && network.Addr().BitLen()-network.Bits() > 8 {
 			p.add("the edge believes %s, in which there are others than the gateway", trusted)
 		}
 	}
