@@ -140,7 +140,8 @@ func checkComposeEnvironment(t *testing.T, p *types.Project) (found problems) {
 }
 
 // made is what setup.sh makes in the folder secrets (package setup of scripts/natssetup).
-var made = []string{"nkeys.conf", "edge", "replay", "worker"}
+// Folders: a file that is mounted by itself stays the one from before when it is replaced.
+var made = []string{"nkeys", "edge", "replay", "worker"}
 
 // checkMounts: what is mounted is in the repository or made by setup.sh, and read-only;
 // each file that a variable names is in a mount.
@@ -206,14 +207,54 @@ func checkEdgeAddresses(_ *testing.T, p *types.Project) (found problems) {
 }
 
 func checkComposeGrace(t *testing.T, p *types.Project) (found problems) {
-	const sockets, rate, rest = 20_000, 500, 50 * time.Second // as the file has it
-	least := map[string]time.Duration{"worker": 38 * time.Second, "nats": 50 * time.Second, "mongodb": 30 * time.Second,
+	const rate, rest = 500, 50 * time.Second
+	// An edge takes as many sockets as it has descriptors, but for 512 (edge/socket/config.go).
+	sockets := time.Duration(p.Services["edge-1"].Ulimits["nofile"].Hard - 512)
+	least := map[string]time.Duration{"worker": workerStop, "nats": 50 * time.Second, "mongodb": 30 * time.Second,
 		"edge-1": 5*time.Second + sockets/rate*time.Second + rest, "edge-2": 5*time.Second + sockets/rate*time.Second + rest}
 	for name, want := range least {
 		got := p.Services[name].StopGracePeriod
 		if got == nil || time.Duration(*got) < want {
 			found.add("%s has %v to stop, and needs %v", name, got, want)
 		}
+	}
+	return found
+}
+
+// checkWayIn: nginx believes whoever ends TLS on this machine, and nobody else.
+func checkWayIn(_ *testing.T, p *types.Project) (found problems) {
+	s, ipam := p.Services["nginx"], p.Networks["way-in"].Ipam.Config
+	text, err := os.ReadFile(filepath.Join(composeDir, "nginx", "outers.conf"))
+	if err != nil || len(ipam) != 1 {
+		return problems{"nobody knows from where clients come to nginx"}
+	}
+	var believed []string
+	for _, m := range regexp.MustCompile(`(?m)^set_real_ip_from (\S+);$`).FindAllStringSubmatch(string(text), -1) {
+		believed = append(believed, m[1])
+	}
+	if !slices.Equal(believed, []string{ipam[0].Gateway}) {
+		found.add("nginx believes %q, clients come from %s", believed, ipam[0].Gateway)
+	}
+	if !slices.Contains(s.Command, "/etc/nginx/wirepost/inner.conf") || !slices.ContainsFunc(s.Volumes, func(v types.ServiceVolumeConfig) bool {
+		return filepath.Base(v.Source) == "outers.conf" && v.Target == "/etc/nginx/wirepost/local/outers.conf"
+	}) {
+		found.add("nginx overwrites what the one before it says of the client")
+	}
+	return found
+}
+
+// checkStorePassword: MongoDB asks for a password, and workers have it.
+func checkStorePassword(_ *testing.T, p *types.Project) (found problems) {
+	m := p.Services["mongodb"]
+	if !strings.Contains(strings.Join(m.Command, " "), " --keyFile /tmp/key ") || values(m, nil)["MONGO_INITDB_ROOT_PASSWORD"] == "" {
+		found.add("MongoDB asks for no password")
+	}
+	uri, err := url.Parse(values(p.Services["worker"], nil)["MONGODB_URI"])
+	if err != nil {
+		return append(found, err.Error())
+	}
+	if password, _ := uri.User.Password(); uri.User.Username() != "wirepost" || password == "" || password != values(m, nil)["MONGODB_PASSWORD"] {
+		found.add("workers sign in to MongoDB as %s", uri.User)
 	}
 	return found
 }

@@ -21,6 +21,7 @@ const composeDir = "../compose"
 // secrets are what setup.sh puts into .env, and compose.yaml insists on.
 var secrets = map[string]string{
 	"KEYS_USER": "65532:65532", "JWT_HS256_SECRET": strings.Repeat("0123456789abcdef", 4), "GRAFANA_PASSWORD": "some-password",
+	"MONGODB_PASSWORD": "one", "MONGODB_ADMIN_PASSWORD": "two", "MONGODB_KEY": "three",
 }
 
 // compose reads the text of a compose file as docker compose does: by the schema of the
@@ -48,7 +49,7 @@ func composeText(t *testing.T) string {
 // walls are the networks that each service is in.
 var walls = map[string][]string{
 	"nginx": {"edges", "way-in"}, "edge-1": {"edges", "monitoring", "nats"}, "edge-2": {"edges", "monitoring", "nats"},
-	"nats": {"monitoring", "nats"}, "worker": {"monitoring", "nats", "store"}, "mongodb": {"store"},
+	"nats": {"nats"}, "worker": {"monitoring", "nats", "store"}, "mongodb": {"store"},
 	"prometheus": {"monitoring", "way-in"}, "grafana": {"monitoring", "way-in"},
 }
 
@@ -59,6 +60,8 @@ var composeChecks = map[string]func(*testing.T, *types.Project) problems{
 	"environment": checkComposeEnvironment,
 	"files":       checkMounts,
 	"edges":       checkEdgeAddresses,
+	"way in":      checkWayIn,
+	"store":       checkStorePassword,
 	"grace":       checkComposeGrace,
 	"health":      checkHealth,
 }
@@ -109,6 +112,7 @@ func TestComposeBroken(t *testing.T) {
 		{"networks", "networks: [nats, store, monitoring]", "networks: [nats, store, monitoring, way-in]"},
 		{"networks", "networks: [store]", "networks: [store, nats]"},
 		{"networks", "store: {internal: true}", "store: {}"},
+		{"networks", "networks: [nats]", "networks: [nats, monitoring]"},
 		{"hardened", "read_only: true", "read_only: false"},
 		{"hardened", "cap_drop: [ALL]", "cap_drop: [NET_RAW]"},
 		{"hardened", `security_opt: ["no-new-privileges:true"]`, "security_opt: []"},
@@ -121,16 +125,24 @@ func TestComposeBroken(t *testing.T) {
 		{"environment", "NATS_NKEY:", "NATS_NKEYS:"},
 		{"environment", "NATS_REPLAY_NKEY: /run/wirepost/replay/nkey.seed", "NATS_REPLAY_NKEY: \"\""},
 		{"environment", "nats://nats:4222", "nats://mongodb:4222"},
-		{"environment", "mongodb://mongodb:27017", "mongodb://store:27017"},
+		{"environment", "@mongodb:27017", "@store:27017"},
 		{"environment", "replicas: 2", "replicas: 1"},
 		{"files", "./secrets/replay:", "./secrets/reply:"},
 		{"files", "./nats.conf:/etc/nats/nats.conf:ro", "./nats.conf:/etc/nats/nats.conf"},
 		{"files", "../nats/accounts.conf", "../nats/rights.conf"},
 		{"files", "NATS_NKEY: /run/wirepost/worker/nkey.seed", "NATS_NKEY: /run/wirepost/workers/nkey.seed"},
+		{"files", "./secrets/nkeys:/etc/nats/nkeys:ro", "./secrets/nkeys.conf:/etc/nats/nkeys/nkeys.conf:ro"},
+		{"way in", "gateway: 10.89.76.1", "gateway: 10.89.76.2"},
+		{"way in", "wirepost/inner.conf", "wirepost/single.conf"},
+		{"way in", "local/outers.conf:ro", "local/inners.conf:ro"},
+		{"store", "--keyFile /tmp/key", ""},
+		{"store", "MONGO_INITDB_ROOT_PASSWORD: $", "MONGO_INITDB_PASSWORD: $"},
+		{"store", "wirepost:${MONGODB_PASSWORD:?run k8s/compose/setup.sh first}@", ""},
 		{"edges", "10.89.77.12", "10.89.77.13"},
 		{"edges", "10.89.77.0/24", "10.89.78.0/24"},
 		{"edges", `LISTEN: ":8080"`, `LISTEN: ":8081"`},
 		{"grace", "stop_grace_period: 100s", "stop_grace_period: 90s"},
+		{"grace", "{soft: 20512, hard: 20512}", "{soft: 65536, hard: 65536}"},
 		{"health", "[CMD, /worker, -ready]", "[CMD, wget, \"http://127.0.0.1:9091/readyz\"]"},
 		{"health", "mongodb: {condition: service_healthy}", "mongodb: {condition: service_started}"},
 	} {

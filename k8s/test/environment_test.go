@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"maps"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -183,6 +184,12 @@ func checkEnvironment(t *testing.T, o *overlay) (p problems) {
 	}
 	if o.production() && len(e.Proxies.Trusted) == 0 {
 		p.add("the edge believes no gateway who the client is")
+	}
+	for _, trusted := range e.Proxies.Trusted {
+		network, err := netip.ParsePrefix(trusted)
+		if err == nil && o.production() && network.Addr().BitLen()-network.Bits() > 8 {
+			p.add("the edge believes %s, in which there are others than the gateway", trusted)
+		}
 	}
 	if pod, ok := o.workload("worker"); ok && !slices.ContainsFunc(pod.container().Env, func(v corev1.EnvVar) bool {
 		return v.Name == "WORKER_NAME" && v.ValueFrom != nil && v.ValueFrom.FieldRef != nil

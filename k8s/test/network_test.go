@@ -25,6 +25,7 @@ func peers(o *overlay) []peer {
 		{name: "prometheus", namespace: "monitoring"},
 		{name: "dns", namespace: "kube-system", labels: map[string]string{"k8s-app": "kube-dns"}},
 		{name: "other pod of kube-system", namespace: "kube-system"},
+		{name: "gateway", namespace: o.gateway},
 		{name: "stranger", namespace: "default"},
 		{name: "neighbour", namespace: namespace, labels: map[string]string{nameLabel: "neighbour"}},
 		{name: "internet"},
@@ -38,10 +39,9 @@ func peers(o *overlay) []peer {
 	return all
 }
 
-// mayReach lists, for each port, who may come to it; "*" is anybody who is not ours. What
-// is not here is refused.
+// mayReach lists, for each port, who may come to it. What is not here is refused.
 var mayReach = map[string]map[int32][]string{
-	"edge":    {8080: {"*"}, 9090: {"prometheus"}},
+	"edge":    {8080: {"gateway"}, 9090: {"prometheus"}},
 	"worker":  {9091: {"prometheus"}},
 	"nats":    {4222: {"edge", "worker"}, 6222: {"nats"}, 8222: {"keda", "prometheus"}},
 	"dns":     {53: {"edge", "worker", "nats", "mongodb", "neighbour"}},
@@ -59,14 +59,12 @@ func checkNetwork(_ *testing.T, o *overlay) (p problems) {
 	for _, from := range peers(o) {
 		for _, to := range peers(o) {
 			for _, port := range ports {
-				who := mayReach[to.name][port]
-				named := slices.Contains(who, from.name)
+				named := slices.Contains(mayReach[to.name][port], from.name)
 				if got := allows(policies, networkingv1.PolicyTypeEgress, from, to, port); from.ours() && got != named {
 					p.add("%s is let out to port %d of %s: %v, want %v", from.name, port, to.name, got, named)
 				}
-				anybody := slices.Contains(who, "*")
-				if got := allows(policies, networkingv1.PolicyTypeIngress, to, from, port); to.ours() && got != (named || anybody) {
-					p.add("%s is let in to port %d of %s: %v, want %v", from.name, port, to.name, got, named || anybody)
+				if got := allows(policies, networkingv1.PolicyTypeIngress, to, from, port); to.ours() && got != named {
+					p.add("%s is let in to port %d of %s: %v, want %v", from.name, port, to.name, got, named)
 				}
 			}
 		}

@@ -34,6 +34,7 @@ const nameLabel = "app.kubernetes.io/name"
 // overlay is what one of the overlays sends to a cluster.
 type overlay struct {
 	name    string // of its folder
+	gateway string // the namespace of the gateway's proxies
 	objects []metav1.Object
 	pods    []workload
 }
@@ -122,7 +123,7 @@ var strict = sync.OnceValue(func() runtime.Decoder {
 
 // decode reads the objects of an overlay.
 func decode(name string, text []byte) (*overlay, error) {
-	o := &overlay{name: name}
+	o := &overlay{name: name, gateway: "gateway"}
 	for doc := range bytes.SplitSeq(text, []byte("\n---\n")) {
 		decoded, _, err := strict().Decode(doc, nil, nil)
 		if err != nil {

@@ -2,6 +2,8 @@ package manifests
 
 import (
 	"fmt"
+	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,9 +23,29 @@ const (
 	natsMemory = 25
 	// drainRest is what a drain needs beyond its notice and its rate (README.md).
 	drainRest = 50 * time.Second
-	// workerStop is what a worker needs to stop at most: the sum stands in base/worker.yaml.
-	workerStop = 38 * time.Second
+	// workerStop is what a worker needs to stop at most: base/worker.yaml has the sum.
+	workerStop = 43 * time.Second
 )
+
+// TestWorkerStop adds up what worker.go gives each of its parts to stop.
+func TestWorkerStop(t *testing.T) {
+	text, err := os.ReadFile("../../worker/worker.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	takes := map[string]time.Duration{}
+	for _, m := range regexp.MustCompile(`(?m)^\s(\w+Stop) += (\d+) \* time\.Second$`).FindAllSubmatch(text, -1) {
+		n, _ := strconv.Atoi(string(m[2]))
+		takes[string(m[1])] = time.Duration(n) * time.Second
+	}
+	sum, parts := 12*time.Second, regexp.MustCompile(`stops\.Push\("[^"]+", (\w+),`).FindAllSubmatch(text, -1) // the lanes: batches, and giving them back
+	for _, part := range parts {
+		sum += takes[string(part[1])]
+	}
+	if len(parts) != 7 || sum != workerStop {
+		t.Errorf("%d parts of a worker need %v to stop, the grace periods are for 7 and %v", len(parts), sum, workerStop)
+	}
+}
 
 // checkPorts: the ports that the configurations name are those of the containers, and
 // Prometheus is sent to the admin port.

@@ -17,6 +17,7 @@ import (
 	"github.com/coreos/go-systemd/v22/unit"
 
 	"github.com/wirepost/wirepost/edge"
+	"github.com/wirepost/wirepost/shared/process"
 	"github.com/wirepost/wirepost/worker"
 )
 
@@ -108,7 +109,7 @@ func unitProblems(t *testing.T, text []byte, binary string) (found problems) {
 		if c, err := worker.LoadConfig(environ); err != nil || c.NATS.NKeyFile == "" || c.NATS.CAFile == "" {
 			found.add("it does not start, or has no keys: %v", err)
 		}
-		needs = 38 * time.Second
+		needs = workerStop
 	}
 	for variable := range environ {
 		if !slices.Contains(append(variables(config), ofGo...), variable) {
@@ -119,7 +120,7 @@ func unitProblems(t *testing.T, text []byte, binary string) (found problems) {
 		found.add("it has %q s to stop, and needs %v", s.one("TimeoutStopSec"), needs)
 	}
 	for setting, want := range map[string]string{"ExecStart": "/usr/local/bin/wirepost-" + binary, "KillSignal": "SIGTERM", "Restart": "always",
-		"RestartPreventExitStatus": "2", "DynamicUser": "yes", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "CapabilityBoundingSet": "",
+		"RestartPreventExitStatus": strconv.Itoa(process.ExitConfig), "DynamicUser": "yes", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "CapabilityBoundingSet": "",
 		"RestrictAddressFamilies": "AF_INET AF_INET6", "ProcSubset": ""} {
 		if got := s.one(setting); got != want {
 			found.add("%s is %q, want %q", setting, got, want)
@@ -148,7 +149,7 @@ func TestUnitsBroken(t *testing.T) {
 		"NATS_CA=%d/ca.crt":                 "NATS_CA_FILE=%d/ca.crt",
 		"LoadCredential=nkey.seed:":         "LoadCredential=nkey:",
 		"/etc/wirepost/edge.env":            "/etc/wirepost/edge.conf",
-		"RestartPreventExitStatus=2\n":      "",
+		"RestartPreventExitStatus=78":       "RestartPreventExitStatus=2",
 		"MemoryMax=2G\n":                    "",
 		"=AF_INET AF_INET6":                 "=AF_INET AF_INET6 AF_UNIX",
 		"ProtectProc=invisible\n":           "ProtectProc=invisible\nProcSubset=pid\n",

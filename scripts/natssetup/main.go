@@ -2,7 +2,8 @@
 // k8s/nats needs, in a folder whose files Kubernetes secrets are made of:
 //
 //	go run ./scripts/natssetup -dir secrets init            everything that is missing
-//	go run ./scripts/natssetup -dir secrets certificate     a new certificate of the servers
+//	go run ./scripts/natssetup -dir secrets certificate     a new certificate of the servers: for the
+//	                                                        names of the one before, if no flag names others
 //	go run ./scripts/natssetup -dir secrets rotate edge     clients change to the role's next key
 //	go run ./scripts/natssetup -dir secrets retire edge     servers refuse the key before it
 //
@@ -15,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/wirepost/wirepost/scripts/natssetup/setup"
@@ -32,8 +34,8 @@ var errUsage = errors.New("the command is init, certificate, rotate <role> or re
 func run(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("natssetup", flag.ContinueOnError)
 	dir := flags.String("dir", "secrets", "the folder; keep it out of version control")
-	namespace := flags.String("namespace", "wirepost", "the Kubernetes namespace, for the names in the certificate")
-	hosts := flags.String("hosts", "", "more names and addresses of the servers, separated by commas")
+	namespace := flags.String("namespace", "wirepost", "the Kubernetes namespace, for the names in a certificate")
+	hosts := flags.String("hosts", "", "more names and addresses of the servers in a certificate, separated by commas")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -49,6 +51,9 @@ func run(args []string, out io.Writer) error {
 		}
 		fmt.Fprintln(out, "keys and certificates are in", *dir)
 	case command == "certificate" && flags.NArg() == 1:
+		if !given(flags, "namespace", "hosts") {
+			names = nil // those of the certificate before
+		}
 		if err := d.Certificate(names); err != nil {
 			return err
 		}
@@ -67,4 +72,10 @@ func run(args []string, out io.Writer) error {
 		return errUsage
 	}
 	return nil
+}
+
+// given reports whether one of the flags is on the command line.
+func given(flags *flag.FlagSet, names ...string) (is bool) {
+	flags.Visit(func(f *flag.Flag) { is = is || slices.Contains(names, f.Name) })
+	return is
 }

@@ -23,7 +23,9 @@ import (
 const (
 	ExitOK     = 0
 	ExitFailed = 1 // Run returned an error, which is in the log
-	ExitConfig = 2 // the configuration is wrong, or an argument; nothing was started
+	// ExitConfig: the configuration is wrong, or an argument; nothing was started. It is
+	// EX_CONFIG of sysexits.h, and not 2, with which Go ends a process that panics.
+	ExitConfig = 78
 	// ExitSignal plus the number of the second signal: the stop was cut off.
 	ExitSignal = 128
 )

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,7 +17,24 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+const panics = "WIREPOST_TEST_PANICS"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(panics) != "" {
+		panic("as told")
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// A panic must not look like a wrong configuration, after which systemd starts nothing again.
+func TestPanicIsNoConfiguration(t *testing.T) {
+	self := exec.Command(os.Args[0])
+	self.Env = append(os.Environ(), panics+"=1")
+	err := self.Run()
+	if ended := (*exec.ExitError)(nil); !errors.As(err, &ended) || ended.ExitCode() == ExitConfig {
+		t.Errorf("a process that panics: %v; ExitConfig is %d", err, ExitConfig)
+	}
+}
 
 func program(load error, run func(context.Context) error) Program[int] {
 	return Program[int]{

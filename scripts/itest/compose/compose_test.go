@@ -77,7 +77,7 @@ func read(t *testing.T, file string) string {
 func TestSetup(t *testing.T) {
 	dir, other := set(t), set(t)
 	env, another := read(t, filepath.Join(dir, ".env")), read(t, filepath.Join(other, ".env"))
-	for _, name := range []string{"JWT_HS256_SECRET", "GRAFANA_PASSWORD"} {
+	for _, name := range []string{"JWT_HS256_SECRET", "GRAFANA_PASSWORD", "MONGODB_PASSWORD", "MONGODB_ADMIN_PASSWORD", "MONGODB_KEY"} {
 		one, two := value(env, name), value(another, name)
 		if len(one) != 64 || one == two {
 			t.Errorf("%s is %d characters, or the same twice", name, len(one))
@@ -91,6 +91,31 @@ func TestSetup(t *testing.T) {
 		filepath.Join(secrets, "replay", "nkey.seed"), filepath.Join(secrets, "worker", "nkey.seed")} {
 		if fi, err := os.Stat(file); err != nil || fi.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", file, fi.Mode(), err)
+		}
+	}
+}
+
+// A key that was retired is out of what the NATS server reads after setup.sh: the server's
+// user may read it, and it stands in a folder, not at a name that was replaced.
+func TestSetupAfterRetire(t *testing.T) {
+	dir := set(t)
+	keys, file := setup.Dir(filepath.Join(dir, "secrets")), filepath.Join(dir, "secrets", "nkeys", "nkeys.conf")
+	before := read(t, file)
+	if err := keys.Rotate("edge"); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Retire("edge"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "sh", filepath.Join(dir, "setup.sh")).CombinedOutput(); err != nil {
+		t.Fatalf("setup.sh: %v: %s", err, out)
+	}
+	if after := read(t, file); after == before || after != read(t, filepath.Join(dir, "secrets", setup.KeysFile)) {
+		t.Error("the server goes on with the keys from before")
+	}
+	for name, want := range map[string]os.FileMode{file: 0o644, filepath.Dir(file): 0o755} {
+		if fi, err := os.Stat(name); err != nil || fi.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", name, fi.Mode(), err)
 		}
 	}
 }
@@ -137,7 +162,7 @@ func startNATS(t *testing.T, dir string) (url string) {
 	t.Helper()
 	etc := t.TempDir()
 	for to, from := range map[string]string{"nats.conf": filepath.Join(dir, "nats.conf"), "accounts.conf": filepath.Join(k8s(t), "nats", "accounts.conf"),
-		"nkeys/nkeys.conf": filepath.Join(dir, "secrets", "nkeys.conf")} {
+		"nkeys/nkeys.conf": filepath.Join(dir, "secrets", "nkeys", "nkeys.conf")} {
 		to = filepath.Join(etc, to)
 		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 			t.Fatal(err)
@@ -150,7 +175,7 @@ func startNATS(t *testing.T, dir string) (url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Port != 4222 || o.HTTPPort != 8222 || o.StoreDir != "/data/jetstream" || o.PidFile != "/var/run/nats/nats.pid" {
+	if o.Port != 4222 || o.HTTPPort != 8222 || o.HTTPHost != "127.0.0.1" || o.StoreDir != "/data/jetstream" || o.PidFile != "/var/run/nats/nats.pid" {
 		t.Errorf("compose.yaml has other ports and folders: %d, %d, %s, %s", o.Port, o.HTTPPort, o.StoreDir, o.PidFile)
 	}
 	s, err := servers.StartNATS(servers.NATSOptions{StoreDir: t.TempDir(), Tune: func(base *server.Options) {
@@ -189,12 +214,12 @@ func TestNginx(t *testing.T) {
 	if err := nginx.Render(shipped, dir, nginx.Addresses{Listen: "127.0.0.1:8080"}); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"edges.conf", "log.conf"} {
+	for _, name := range []string{"edges.conf", "log.conf", "outers.conf"} {
 		if err := os.WriteFile(filepath.Join(dir, "local", name), []byte(read(t, filepath.Join(k8s(t), "compose", "nginx", name))), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := nginx.Check(program, dir, nginx.Single); err != nil {
+	if err := nginx.Check(program, dir, nginx.Inner); err != nil {
 		t.Error(err)
 	}
 }

@@ -56,9 +56,20 @@ func (d Dir) initCA() error {
 	return d.write(pemOf("CERTIFICATE", der), caDir, CAFile)
 }
 
-// Certificate signs a new certificate of the servers, for hosts (names and addresses). All
-// nodes share it: they show it to clients, and to each other in both directions.
+// Certificate signs a new certificate of the servers, for hosts (names and addresses), or
+// without any for those of the one before. All nodes share it: they show it to clients,
+// and to each other in both directions.
 func (d Dir) Certificate(hosts []string) error {
+	if len(hosts) == 0 {
+		before, err := readCertificate(d.path(serverDir, certFile))
+		if err != nil {
+			return fmt.Errorf("names of the certificate before: %w", err)
+		}
+		hosts = before.DNSNames
+		for _, ip := range before.IPAddresses {
+			hosts = append(hosts, ip.String())
+		}
+	}
 	ca, caKey, err := d.authority()
 	if err != nil {
 		return fmt.Errorf("certificate authority: %w", err)
@@ -92,15 +103,12 @@ func (d Dir) Certificate(hosts []string) error {
 }
 
 func (d Dir) authority() (*x509.Certificate, *ecdsa.PrivateKey, error) {
-	der, err := readPEM(d.CA(), "CERTIFICATE")
+	ca, err := readCertificate(d.CA())
 	if err != nil {
 		return nil, nil, err
 	}
-	ca, err := x509.ParseCertificate(der)
+	der, err := readPEM(d.path(caDir, caKeyFile), "EC PRIVATE KEY")
 	if err != nil {
-		return nil, nil, err
-	}
-	if der, err = readPEM(d.path(caDir, caKeyFile), "EC PRIVATE KEY"); err != nil {
 		return nil, nil, err
 	}
 	key, err := x509.ParseECPrivateKey(der)
@@ -117,6 +125,15 @@ func (d Dir) writeKey(key *ecdsa.PrivateKey, parts ...string) error {
 
 func pemOf(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+// readCertificate reads the first certificate of a file.
+func readCertificate(file string) (*x509.Certificate, error) {
+	der, err := readPEM(file, "CERTIFICATE")
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(der)
 }
 
 func readPEM(file, kind string) ([]byte, error) {

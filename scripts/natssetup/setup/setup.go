@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // Roles are the users of the shipped accounts.
@@ -65,7 +66,8 @@ func (d Dir) path(parts ...string) string {
 }
 
 // write replaces a file, with its folder if it is missing; a reader sees the old one or
-// the new one. Only the owner may read it.
+// the new one. A file that was there keeps its owner, who may be the user of a container.
+// Only the owner may read it, but KeysFile, which servers read that run as somebody else.
 func (d Dir) write(data []byte, parts ...string) error {
 	name := d.path(parts...)
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
@@ -76,6 +78,12 @@ func (d Dir) write(data []byte, parts ...string) error {
 		return err
 	}
 	_, err = f.Write(data)
+	if filepath.Base(name) == KeysFile {
+		err = errors.Join(err, f.Chmod(0o644))
+	}
+	if before, ok := owner(name); ok {
+		err = errors.Join(err, f.Chown(int(before.Uid), int(before.Gid)))
+	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), name)
 	}
@@ -85,8 +93,22 @@ func (d Dir) write(data []byte, parts ...string) error {
 	return err
 }
 
-// copyCA puts the authority's certificate into a folder.
+// owner is whose a file is; ok is false when there is none.
+func owner(name string) (before *syscall.Stat_t, ok bool) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, false
+	}
+	before, ok = info.Sys().(*syscall.Stat_t)
+	return before, ok
+}
+
+// copyCA puts the authority's certificate into a folder that has none. One that is there
+// may hold a second authority, while people change from one to the other.
 func (d Dir) copyCA(folder string) error {
+	if _, err := os.Stat(d.path(folder, CAFile)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	text, err := os.ReadFile(d.CA())
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/nats-io/nkeys"
@@ -35,7 +36,11 @@ func files(t *testing.T, d setup.Dir) map[string]string {
 		if err != nil || e.IsDir() {
 			return err
 		}
-		if info, err := e.Info(); err != nil || info.Mode().Perm() != 0o600 {
+		mode := fs.FileMode(0o600)
+		if e.Name() == setup.KeysFile {
+			mode = 0o644 // it has no secret, and the servers' user reads it
+		}
+		if info, err := e.Info(); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s has mode %v, %v", name, info.Mode(), err)
 		}
 		text, err := os.ReadFile(name)
@@ -137,6 +142,63 @@ func TestCertificate(t *testing.T) {
 	}
 	if names := changed(first, files(t, d)); !slices.Equal(names, []string{"nats-server/tls.crt", "nats-server/tls.key"}) {
 		t.Errorf("a new certificate changed %v", names)
+	}
+}
+
+// A new certificate without names holds for those of the one before, and leaves a file of
+// two authorities alone.
+func TestCertificateAgain(t *testing.T) {
+	d := setup.Dir(t.TempDir())
+	if err := d.Certificate(nil); err == nil {
+		t.Error("a certificate for nobody")
+	}
+	if err := d.Init([]string{"nats-0.example.com", "192.0.2.7"}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(string(d), "nats-server", "ca.crt")
+	two := strings.Repeat(files(t, d)["ca/ca.crt"], 2)
+	if err := os.WriteFile(file, []byte(two), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := files(t, d)
+	if err := d.Certificate(nil); err != nil {
+		t.Fatal(err)
+	}
+	after := files(t, d)
+	if names := changed(before, after); !slices.Equal(names, []string{"nats-server/tls.crt", "nats-server/tls.key"}) {
+		t.Errorf("a new certificate changed %v", names)
+	}
+	block, _ := pem.Decode([]byte(after["nats-server/tls.crt"]))
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"nats-0.example.com", "192.0.2.7"} {
+		if err := cert.VerifyHostname(name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Whose a file was, his it stays: a container's user reads his seed after a change.
+func TestOwnersStay(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	const container = 65532
+	d := initiated(t)
+	if err := os.Chown(d.Seed("edge"), container, container); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Rotate("edge"); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(d.Seed("edge"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if own := info.Sys().(*syscall.Stat_t); own.Uid != container || own.Gid != container || info.Mode().Perm() != 0o600 {
+		t.Errorf("the seed is of %d:%d, mode %v", own.Uid, own.Gid, info.Mode())
 	}
 }
 
