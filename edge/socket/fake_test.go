@@ -172,7 +172,9 @@ func (r *rig) run(s *socket.Server) {
 		r.t.Fatal(err)
 	}
 	r.Server, r.addr, r.via = s, ln.Addr().String(), proxied.Addr().String()
-	go func() { r.end <- s.Serve(socket.Listener{Listener: proxied, Proxied: true}, socket.Listener{Listener: ln}) }()
+	go func() {
+		r.end <- s.Serve(socket.Listener{Listener: proxied, Proxied: true}, socket.Listener{Listener: ln})
+	}()
 	r.t.Cleanup(func() {
 		s.Abort()
 		if err := <-r.end; err != nil && !errors.Is(err, socket.ErrAborted) {
