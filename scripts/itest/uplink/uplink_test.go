@@ -70,7 +70,7 @@ func (d done) PublishDone(_ uint32, err error) { d <- err }
 
 func event(user string, n int) envelope.Event {
 	return envelope.Event{
-		User: userid.MustParse(user), Type: envelope.Frame, Edge: "e1", Conn: "e1-" + user, N: uint64(n),
+		User: userid.MustParse(user), Type: envelope.Frame, Edge: "e1", Conn: fmt.Sprintf("e1-%x", user), N: uint64(n),
 		Time: time.Now(), Data: []byte(strconv.Itoa(n)),
 	}
 }
