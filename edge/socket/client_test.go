@@ -387,6 +387,7 @@ func TestSchemeIsTold(t *testing.T) {
 		if scheme == "" {
 			want = 0
 		}
+		eventually(t, "the handshake is counted", func() bool { return r.metric("handshakes_total") == 1 })
 		if n := r.metric("handshakes_in_clear_total"); n != want {
 			t.Errorf("%q: %v in clear text", scheme, n)
 		}

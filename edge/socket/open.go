@@ -74,10 +74,10 @@ func (c *Conn) open(request, behind []byte) {
 		return
 	}
 	c.set(fCounted)
-	c.k.add(nOpened, 1)
 	if scheme == handshake.SchemeHTTP {
 		c.k.add(nInClear, 1)
 	}
+	c.k.add(nOpened, 1)
 	c.k.open.Add(1)
 	c.user = req.User
 	c.k.layer.opened(c, req.Token)
