@@ -20,7 +20,8 @@ PARALLEL := 2
 #   chaos/model, mutant, killtable  they run spin and go build; so does doors, with go list
 #   conformance                     one connection at a time: edge/socket has many
 #   chaos/check, token              no goroutine
-#   rehearsal                       what it starts is built as it is shipped
+#   rehearsal, load                 what they start is built as it is shipped; the rooms of load
+#                                   (agent, crew, stage, tally, wire, …) are under the detector
 #   itest/compose                   reads configurations
 #   k8s/lab                         its tests are of one goroutine, but for k8s/lab/process
 # A new package is under the detector until it is named here.
