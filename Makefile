@@ -25,7 +25,7 @@ PARALLEL := 2
 #   itest/compose                   reads configurations
 #   k8s/lab                         its tests are of one goroutine, but for k8s/lab/process
 # A new package is under the detector until it is named here.
-NO_RACE := '/(scripts/(attacks|balancers|million|bench|rehearsal|itest/compose|chaos/(fleet|model|mutant|killtable|check)|conformance|conformance/(autobahn|differential)|doors|token)|k8s/lab(/(binaries|box|cluster|crowd|pki|pods|rehearsal))?)$$'
+NO_RACE := '/(scripts/(attacks|balancers|million|load|bench|rehearsal|itest/compose|chaos/(fleet|model|mutant|killtable|check)|conformance|conformance/(autobahn|differential)|doors|token)|k8s/lab(/(binaries|box|cluster|crowd|pki|pods|rehearsal))?)$$'
 # scripts/bench, k8s/test and k8s/lab stand outside of the workspace: what they need would lift our versions.
 each = for m in $(or $(2),$(MODULES)); do echo "== $@: $$m"; \
 	(cd $$m && case $$m in scripts/bench|k8s/test|k8s/lab) export GOWORK=off;; esac && $(1)) || exit 1; done
