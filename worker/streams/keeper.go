@@ -12,7 +12,11 @@ import (
 const (
 	// checkEvery is how often a Keeper looks whether everything is there.
 	checkEvery = 30 * time.Second
-	// settle is the least time between two looks: many rooms report at once.
+	// settle is the time from a report to the look, and between two tries. Many rooms report
+	// at once; and a stream whose deletion is under way must not be created: nats-server
+	// without a cluster (2.15) gives its name and its consumers up first and its directory
+	// last, takes the files of the new one away with it, and the new one takes nothing, and
+	// answers nothing, until the server is restarted [r].
 	settle = time.Second
 )
 
@@ -44,7 +48,7 @@ func (k *Keeper) Missing(what string) {
 	}
 }
 
-// Keep looks every half minute, and about a second after each report, whether everything
+// Keep looks every half minute, and a second after each report, whether everything
 // is there, and creates what is not. It leaves limits alone. It returns when ctx ends.
 func (k *Keeper) Keep(ctx context.Context) {
 	tick := time.NewTicker(checkEvery)
@@ -56,14 +60,14 @@ func (k *Keeper) Keep(ctx context.Context) {
 		case <-tick.C:
 		case what := <-k.missing:
 			k.log.Warn("something is missing on nats, looking and creating", "missing", what)
+			if !wait(ctx, settle) {
+				return
+			}
 		}
 		for !k.look(ctx) {
 			if !wait(ctx, settle) {
 				return
 			}
-		}
-		if !wait(ctx, settle) {
-			return
 		}
 	}
 }

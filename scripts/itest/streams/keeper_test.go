@@ -116,6 +116,43 @@ func TestKeeperShowsWhatIsMissing(t *testing.T) {
 	}
 }
 
+// [r] What is missing may be in the middle of its deletion, and must not be created then:
+// see settle in worker/streams. The lane's consumer is told of it first.
+func TestKeeperLetsADeletionEnd(t *testing.T) {
+	server := servers.NATS(t)
+	js, err := jetstream.New(server.Conn(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	k := streams.NewKeeper(js, streams.Layout{Lanes: 2, Shards: 1}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err := k.Ensure(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { k.Keep(ctx) })
+	defer wg.Wait()
+	defer stop()
+	for range 2 { // the second report comes right behind a look
+		if err := js.DeleteStream(ctx, stream.Up(1)); err != nil {
+			t.Fatal(err)
+		}
+		told := time.Now()
+		k.Missing("a lane")
+		within(t, 10*time.Second, "the lane is back", func() bool {
+			_, err := js.Consumer(ctx, stream.Up(1), stream.Consumer)
+			return err == nil
+		})
+		s, err := js.Stream(ctx, stream.Up(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := s.CachedInfo().Created.Sub(told); d < time.Second {
+			t.Errorf("created %v after the report, want at least a second", d)
+		}
+	}
+}
+
 // within polls what gives no signal.
 func within(t *testing.T, d time.Duration, what string, ok func() bool) {
 	t.Helper()
