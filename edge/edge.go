@@ -223,11 +223,8 @@ func (e *Edge) nats(name string) natsconn.Options {
 func (e *Edge) dialUplink(ctx context.Context, name string, onReconnect func()) (*nats.Conn, error) {
 	o := e.nats(name)
 	o.OnReconnect = onReconnect
-	nc, err := natsconn.Connect(ctx, o)
-	if err == nil {
-		natsconn.Register(e.deps.Registry, "wirepost_edge", nc)
-	}
-	return nc, err
+	o.Metrics = natsconn.NewMetrics(e.deps.Registry, "wirepost_edge")
+	return natsconn.Connect(ctx, o)
 }
 
 func (e *Edge) dialDownlink(ctx context.Context, name string, wrap func(net.Conn) net.Conn) (*nats.Conn, error) {

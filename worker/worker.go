@@ -106,11 +106,10 @@ func (w *Worker) start(ctx context.Context, stops *process.Stack) (*lane.Group, 
 	log, reg, cfg := w.deps.Log, w.deps.Registry, w.cfg
 	nc, err := natsconn.Connect(ctx, natsconn.Options{URL: cfg.NATS.URL.Reveal(), Name: cfg.Name,
 		CredsFile: cfg.NATS.CredsFile, NKeyFile: cfg.NATS.NKeyFile, CAFile: cfg.NATS.CAFile,
-		InboxPrefix: stream.WorkerInbox, Log: log})
+		InboxPrefix: stream.WorkerInbox, Log: log, Metrics: natsconn.NewMetrics(reg, "wirepost_worker")})
 	if err != nil {
 		return nil, err
 	}
-	natsconn.Register(reg, "wirepost_worker", nc)
 	stops.Push("nats", closeStop, func(ctx context.Context) error { return natsconn.Drain(ctx, nc) })
 	js, err := jetstream.New(nc)
 	if err != nil {

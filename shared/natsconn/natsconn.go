@@ -49,6 +49,8 @@ type Options struct {
 	// which may read its inbox reads nobody else's. Empty: "_INBOX".
 	InboxPrefix string
 	Log         *slog.Logger
+	// Metrics, if it is not nil, shows this connection and no other. Not together with Wrap.
+	Metrics *Metrics
 	// Wrap, if it is not nil, is put around each connection to a server, inside of TLS:
 	// what nats.go writes and reads passes through it in the clear. It is called before
 	// the server's first byte is read, by one goroutine at a time.
@@ -178,6 +180,9 @@ func (w *watcher) options() []nats.Option {
 	if w.o.CAFile != "" {
 		opts = append(opts, nats.RootCAs(w.o.CAFile))
 	}
+	if w.o.Metrics != nil {
+		opts = append(opts, w.o.Metrics.watch) // behind RootCAs, which makes the configuration that it adds to
+	}
 	if w.o.InboxPrefix != "" {
 		opts = append(opts, nats.CustomInboxPrefix(w.o.InboxPrefix))
 	}
@@ -217,7 +222,14 @@ func (w *watcher) waiting(err error) {
 	}
 }
 
-func (w *watcher) first() { w.once.Do(func() { close(w.connected) }) }
+func (w *watcher) first() {
+	w.once.Do(func() {
+		if w.o.Metrics != nil {
+			w.o.Metrics.connected()
+		}
+		close(w.connected)
+	})
+}
 
 // failed gets the error of each attempt to connect or to reconnect.
 func (w *watcher) failed(_ *nats.Conn, err error) {
@@ -248,6 +260,9 @@ func (w *watcher) disconnected(nc *nats.Conn, err error) {
 		return // closed by its owner
 	}
 	w.o.Log.Warn("nats connection lost, reconnecting", "name", w.o.Name, "err", err)
+	if w.o.Metrics != nil {
+		w.o.Metrics.disconnected()
+	}
 	if w.o.OnDisconnect != nil {
 		w.o.OnDisconnect(err)
 	}
@@ -255,6 +270,10 @@ func (w *watcher) disconnected(nc *nats.Conn, err error) {
 
 func (w *watcher) reconnected(nc *nats.Conn) {
 	w.o.Log.Info("reconnected to nats", "name", w.o.Name, "url", nc.ConnectedUrlRedacted())
+	if w.o.Metrics != nil {
+		w.o.Metrics.reconnects.Inc()
+		w.o.Metrics.connected()
+	}
 	if w.o.OnReconnect != nil {
 		w.o.OnReconnect()
 	}

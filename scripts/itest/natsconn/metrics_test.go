@@ -41,8 +41,8 @@ func metrics(t *testing.T, reg *prometheus.Registry) (reconnects, certificateEnd
 }
 
 // A connection shows how often it was made anew and when its server's certificate ends, and
-// no end without TLS.
-func TestRegister(t *testing.T) {
+// no end without TLS. It may be asked while it is made anew: see Metrics.
+func TestMetrics(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -71,19 +71,38 @@ func TestRegister(t *testing.T) {
 			s := start(t, c.tune)
 			log, _ := newLog()
 			back := make(chan struct{}, 10)
-			nc := connect(t, natsconn.Options{URL: s.URL(), Name: "test", CAFile: c.ca, Log: log, OnReconnect: func() { back <- struct{}{} }})
 			reg := prometheus.NewRegistry()
-			natsconn.Register(reg, "wirepost_test", nc)
+			connect(t, natsconn.Options{URL: s.URL(), Name: "test", CAFile: c.ca, Log: log, OnReconnect: func() { back <- struct{}{} },
+				Metrics: natsconn.NewMetrics(reg, "wirepost_test")})
 			if again, end := metrics(t, reg); again != 0 || end != c.end {
 				t.Errorf("%v reconnects, the certificate ends at %v, want 0 and %v", again, end, c.end)
 			}
+			endAsking := keepAsking(t, reg)
 			if err := s.Restart(); err != nil {
 				t.Fatal(err)
 			}
 			await(t, back, "the reconnect")
+			endAsking()
 			if again, end := metrics(t, reg); again != 1 || end != c.end {
 				t.Errorf("%v reconnects, the certificate ends at %v, want 1 and %v", again, end, c.end)
 			}
 		})
 	}
+}
+
+// keepAsking reads the metrics again and again, as fast as it can, until it is told to end.
+func keepAsking(t *testing.T, reg *prometheus.Registry) (end func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-quit:
+				return
+			default:
+				metrics(t, reg)
+			}
+		}
+	}()
+	return func() { close(quit); <-done }
 }
