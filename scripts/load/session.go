@@ -156,7 +156,8 @@ func (s *session) send(ctx context.Context, during func(context.Context) error) 
 	if err := s.stage.Settle(ctx, last, s.cfg.grace); err != nil {
 		return err
 	}
-	s.result.Traffic = report.TrafficOf(s.crew.State().Counts, began, last, before, s.watch.Sample())
+	st := s.crew.State()
+	s.result.Traffic = report.TrafficOf(st.Counts, began, last, time.Unix(0, st.Span.LastAck), before, s.watch.Sample())
 	return nil
 }
 

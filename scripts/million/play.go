@@ -156,7 +156,7 @@ func (m *million) deliver(ctx context.Context) error {
 		return err
 	}
 	st, after := m.crew.State(), m.watch.Sample()
-	m.result.Traffic = report.TrafficOf(st.Counts, began, time.Unix(0, st.Span.LastSend), before, after)
+	m.result.Traffic = report.TrafficOf(st.Counts, began, time.Unix(0, st.Span.LastSend), time.Unix(0, st.Span.LastAck), before, after)
 	m.expect("one message to each user", int64(m.plan.n), st.Counts[tally.Delivered])
 	m.measure("the messages")
 	return nil

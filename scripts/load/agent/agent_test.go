@@ -129,8 +129,12 @@ func TestStalledServerShowsInP99(t *testing.T) {
 	defer goOn()
 	before := o.last.Counts[tally.Sent]
 	o.await("a second of standing still", func(t agent.Tick) bool { return t.Counts[tally.Sent] >= before+rate })
+	again := time.Now().UnixNano()
 	goOn()
 	o.settled(sent)
+	if o.last.Span.LastAck < again {
+		t.Error("the last acknowledgement came after the stall, and is not dated so")
+	}
 	for _, k := range []tally.Kind{tally.Ack, tally.Deliver} {
 		p50, p99 := o.times.Quantile(k, 0.5), o.times.Quantile(k, 0.99)
 		if n := o.times.Count(k); n != sent || p99 < 700*time.Millisecond || p50 > 500*time.Millisecond {

@@ -100,7 +100,7 @@ type Tick struct {
 
 // Span holds moments, in Unix nanoseconds; 0: not yet.
 type Span struct {
-	FirstDial, LastLogin, LastBack, LastSend int64
+	FirstDial, LastLogin, LastBack, LastSend, LastAck int64
 }
 
 // Merge widens s to cover another agent's.
@@ -111,4 +111,5 @@ func (s *Span) Merge(o Span) {
 	s.LastLogin = max(s.LastLogin, o.LastLogin)
 	s.LastBack = max(s.LastBack, o.LastBack)
 	s.LastSend = max(s.LastSend, o.LastSend)
+	s.LastAck = max(s.LastAck, o.LastAck)
 }

@@ -142,6 +142,7 @@ func (a *agent) arrived(device uint32, clientMsgID string) {
 	took := a.client.Now() - m.due
 	if bit == 1 {
 		a.counts[tally.Acked]++
+		a.span.LastAck = time.Now().UnixNano()
 		a.times.Record(tally.Ack, took)
 		a.forget(&a.devices[m.from], n)
 	} else {

@@ -51,7 +51,7 @@ func actor() {
 		t.Times = tally.Times{}
 		t.Times.Record(tally.Login, time.Duration(p.Index+1)*time.Second)
 		t.Counts[tally.Online], t.Counts[tally.Logins] = int64(c.N), int64(c.N)
-		t.Span = agent.Span{FirstDial: int64(10 + p.Index), LastLogin: int64(100 + p.Index)}
+		t.Span = agent.Span{FirstDial: int64(10 + p.Index), LastLogin: int64(100 + p.Index), LastAck: int64(1000 + p.Index)}
 		t.Last = c.Do == agent.Finish
 		_ = out.Encode(t)
 	}
@@ -91,7 +91,7 @@ func TestTicksAddUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := c.State()
-	if s.Ends["why"] != 3 || s.Span.FirstDial != 10 || s.Span.LastLogin != 102 {
+	if s.Ends["why"] != 3 || s.Span.FirstDial != 10 || s.Span.LastLogin != 102 || s.Span.LastAck != 1002 {
 		t.Errorf("state %+v", s)
 	}
 	times := c.TakeTimes()

@@ -147,10 +147,12 @@ func serverCPU(all []usage.Use) (sum time.Duration) {
 }
 
 // TrafficOf sums up what was sent between two samples of the processes. began and last
-// are the first and the last moment at which a message was due.
-func TrafficOf(c tally.Counts, began, last time.Time, before, after []usage.Use) *Traffic {
+// are the first and the last moment at which a message was due, answered is when the last
+// acknowledgement came: a gateway that falls behind acknowledges for longer than was sent.
+func TrafficOf(c tally.Counts, began, last, answered time.Time, before, after []usage.Use) *Traffic {
 	took := max(last.Sub(began).Seconds(), 0.001)
-	t := &Traffic{Seconds: took, Offered: float64(c[tally.Sent]) / took, Acked: float64(c[tally.Acked]) / took, Use: Since(before, after)}
+	t := &Traffic{Seconds: took, Offered: float64(c[tally.Sent]) / took,
+		Acked: float64(c[tally.Acked]) / max(answered.Sub(began).Seconds(), took), Use: Since(before, after)}
 	if n := c[tally.Acked]; n > 0 {
 		t.CPU = float64(serverCPU(t.Use).Microseconds()) / float64(n)
 	}

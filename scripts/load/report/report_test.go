@@ -74,6 +74,21 @@ func sample() *report.Result {
 	return r
 }
 
+// A gateway that acknowledges half of what is due is not told to acknowledge all of it
+// because everybody waited.
+func TestTrafficOf(t *testing.T) {
+	var c tally.Counts
+	c[tally.Sent], c[tally.Acked] = 1000, 1000
+	began := time.Unix(1000, 0)
+	last, answered := began.Add(10*time.Second), began.Add(20*time.Second)
+	if got := report.TrafficOf(c, began, last, answered, nil, nil); got.Seconds != 10 || got.Offered != 100 || got.Acked != 50 {
+		t.Errorf("%+v, want 100/s due for 10 s and 50/s acknowledged", *got)
+	}
+	if got := report.TrafficOf(c, began, last, time.Time{}, nil, nil); got.Acked != 100 {
+		t.Errorf("%v/s acknowledged, want 100", got.Acked)
+	}
+}
+
 func TestSlope(t *testing.T) {
 	r := sample()
 	if each, ok := r.Slope("edge", func(u usage.Use) int64 { return u.RSS }); !ok || each != 512 {

@@ -47,8 +47,8 @@ type Connect struct {
 type Traffic struct {
 	Seconds float64     `json:"seconds"`
 	Offered float64     `json:"offered_per_second"`
-	Acked   float64     `json:"acknowledged_per_second"`
-	Use     []usage.Use `json:"use"` // CPU from the first send until all had settled
+	Acked   float64     `json:"acknowledged_per_second"` // until the last one was
+	Use     []usage.Use `json:"use"`                     // CPU from the first send until all had settled
 	// CPU is that of all server processes, in microseconds for each acknowledged message.
 	CPU float64 `json:"server_cpu_us_per_message"`
 }
