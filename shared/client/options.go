@@ -45,7 +45,7 @@ type Options struct {
 	Header  http.Header
 
 	HeartbeatInterval time.Duration // 0: as the gateway says
-	AckTimeout        time.Duration // a send without its echo is sent again after this; doubles up to 1 min
+	AckTimeout        time.Duration // a send without its echo is sent again after this; doubles up to 5 min
 	MaxBackoff        time.Duration // the longest wait before a reconnect; the wait is random below
 	OutboxLimit       int           // sends that wait for their echo; when full, Send waits
 	EventBuffer       int           // events that wait for the reader; when full, the socket is not read

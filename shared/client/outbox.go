@@ -17,8 +17,9 @@ import (
 const (
 	// window is how many unacknowledged sends are on the wire at most.
 	window = 256
-	// longestAck bounds the doubling of Options.AckTimeout.
-	longestAck = time.Minute
+	// longestAck bounds the doubling of Options.AckTimeout. A gateway that does not store
+	// what it was sent ends the connection, so a repetition on the same one seldom helps.
+	longestAck = 5 * time.Minute
 )
 
 var (

@@ -122,6 +122,7 @@ func (t *tenure) run() {
 			t.check()
 		case <-prolong.C:
 			t.prolong()
+			t.recount()
 		case <-quit:
 			t.ending, quit = true, nil
 		case <-over:
@@ -257,6 +258,18 @@ func (t *tenure) measure() {
 	}
 	t.m.lag.Set(float64(t.at.pending) + float64(len(t.held)+len(t.atWork)))
 	t.m.oldest.Set(t.age().Seconds())
+}
+
+// recount asks how much waits behind a batch that takes long: deliveries tell it otherwise,
+// and there are none while enough is held.
+func (t *tenure) recount() {
+	if !t.busy || t.reset == "" || time.Since(t.feed.pulled) < t.feed.expires {
+		return
+	}
+	if c, err := t.consumer(t.work); err == nil {
+		t.at.pending = c.NumPending
+		t.measure()
+	}
 }
 
 // ended is what is shown of a lane when its tenure is over.

@@ -36,10 +36,13 @@ const (
 	maxQueriesPerUser = 4
 	// maxReason is the most bytes of a reason; what a decoder says can quote its input.
 	maxReason = 200
-	// retryAfter is what a client is told to wait while the store is away.
+	// retryAfter is what the sender of a query is told to wait while the store is away.
 	retryAfter = 3 * time.Second
 	// adviseEvery is how often the sender of a message that waits for the store is told so.
 	adviseEvery = 10 * time.Second
+	// keptRetryAfter is what that sender is told to wait. The message is kept, so a copy only
+	// makes the lane longer: each advice puts the next one off, also when one or two are lost [r].
+	keptRetryAfter = 4 * adviseEvery
 )
 
 // Service is the business of one worker. Its methods may be called concurrently, one
@@ -256,7 +259,7 @@ func (f sender) refusal(code int, reason string, retryAfter time.Duration) Frame
 // harmless. Each is told once in adviseEvery, and the advice may be lost.
 func (s *Service) adviseAll(p *plan) {
 	for _, from := range s.notAdvised(p) {
-		s.reply(from.refusal(protocol.CodeUnavailable, "the store is away", retryAfter))
+		s.reply(from.refusal(protocol.CodeUnavailable, "the store is away", keptRetryAfter))
 	}
 }
 

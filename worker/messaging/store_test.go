@@ -45,8 +45,11 @@ func TestStoreAwayAdvisesTheSenderOnce(t *testing.T) {
 		t.Fatalf("%d advices, want one for each sender", n)
 	}
 	m := decode(t, <-out.replies)
-	if m.Code != protocol.CodeUnavailable || m.RetryAfterMs <= 0 || m.ClientMsgID != "c1" {
+	if m.Code != protocol.CodeUnavailable || m.ClientMsgID != "c1" {
 		t.Errorf("advice %+v", m)
+	}
+	if wait := time.Duration(m.RetryAfterMs) * time.Millisecond; wait < 2*adviseEvery { // [r]
+		t.Errorf("told to repeat after %v, sooner than the next advice but one: what is kept would come twice", wait)
 	}
 	<-out.replies
 	now = now.Add(adviseEvery)

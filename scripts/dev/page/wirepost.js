@@ -108,6 +108,7 @@ const LOGIN_TIMEOUT = 10_000;   // ms from dialling to the login reply
 const PROBE_TIMEOUT = 5_000;    // ms for the answer to a heartbeat after a wake
 const ASK_TIMEOUT = 5_000;      // ms until a question is asked again; doubles
 const MAX_RETRY = 60_000;       // ms; ceiling of what doubles
+const LONGEST_ACK = 300_000;    // ms; that of the wait for an echo: a gateway that lost a send ends the connection
 const SAVE_DELAY = 150;         // ms that cursors may wait for being saved
 const STEADY = 5_000;           // ms online after which the backoff starts again
 
@@ -500,7 +501,7 @@ export class Client {
     this.#o.clock.clearTimeout(this.#ackTimer);
     this.#ackTimer = this.#after(ms, () => {
       this.#ackTimer = null;
-      this.#ackDelay = Math.min(2 * this.#ackDelay, MAX_RETRY);
+      this.#ackDelay = Math.min(2 * this.#ackDelay, LONGEST_ACK);
       this.#inFlight = 0;
       for (const e of this.#outbox.values()) e.sent = false;
       this.#pump();

@@ -58,6 +58,25 @@ func TestLaneHoldsWhileTheStoreIsAway(t *testing.T) {
 	}
 }
 
+// A lane that is held takes no more messages than it has room for. What comes behind them is
+// counted all the same.
+func TestLagIsToldWhileALaneIsHeld(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, streams.Layout{Lanes: 1, AckWait: 2 * time.Second})
+	g := gate{make(chan struct{})}
+	st := newStore()
+	w := s.start("w1", &business{st: st, do: g.wait}, func(c *lane.Config) { c.AckWait, c.Batch = 2*time.Second, 16 })
+	p := s.sender(users(1)...)
+	p.send(100)
+	eventually(s, "more than the lane takes", func() bool { return w.metric(t, lag) == 100 })
+	p.send(900) // of which it asks for a few at most
+	eventually(s, "all are counted", func() bool { return w.metric(t, lag) == 1000 })
+	close(g.open)
+	st.await(s, 1000)
+	s.emptied()
+	eventually(s, "none is left", func() bool { return w.metric(t, lag) == 0 })
+}
+
 // picky is a business with poison in its batches.
 type picky struct {
 	business
