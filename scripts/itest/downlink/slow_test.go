@@ -48,6 +48,8 @@ func TestSlowHubLosesNothing(t *testing.T) {
 	e := newEdge(t, s.URL(), func(c *downlink.Config) { c.Hubs = 1 })
 	first := &stuck{at: make(chan struct{}), free: make(chan struct{}), receiver: &receiver{user: userid.MustParse("u0"), conn: "stuck",
 		new: make(chan struct{}, 1), settled: make(chan struct{})}}
+	free := sync.OnceFunc(func() { close(first.free) })
+	defer free() // a stuck hub cannot be closed
 	e.Attach(first, first.user, first.conn, "")
 	first.until(t, "attached", func() bool { return first.has("attached") })
 	var rs []*receiver
@@ -65,7 +67,8 @@ func TestSlowHubLosesNothing(t *testing.T) {
 		want = append(want, fmt.Sprint(k))
 		data := fmt.Appendf(nil, `{"id":"%d","x":"%s"}`, k, strings.Repeat("x", size))
 		for _, r := range rs {
-			if _, err := pub.PublishAsync(subject.Down(subject.Shard(r.user, shards), r.user), data); err != nil {
+			if _, err := pub.PublishAsync(subject.Down(subject.Shard(r.user, shards), r.user), data,
+				jetstream.WithStallWait(time.Minute)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -74,7 +77,7 @@ func TestSlowHubLosesNothing(t *testing.T) {
 	if s.Server().NumSlowConsumers() == 0 {
 		t.Fatal("the server waits: the test proves nothing")
 	}
-	close(first.free)
+	free()
 	for _, r := range rs {
 		r.until(t, "the last frame", func() bool { return slices.Contains(r.frames(), want[each-1]) })
 		if got := r.frames(); !slices.Equal(got, want) {
