@@ -46,7 +46,7 @@ func inversions(t *testing.T, depth int) int {
 	const senders, events = 40, 25
 	c := servers.NATS(t)
 	js, _ := jetstream.New(c.Conn(t))
-	makeLanes(t, js, 1, 1500) // about six events
+	makeLanes(t, js, jetstream.StreamConfig{MaxBytes: 1500}) // about six events
 	u := start(t, c.URL())
 	todo := make(chan struct{}, senders*events)
 	for i := range senders {
@@ -114,7 +114,7 @@ func TestPipeliningBreaksOrder(t *testing.T) {
 func TestLeaderKill(t *testing.T) {
 	c := servers.Cluster(t)
 	js, _ := jetstream.New(c.Nodes[0].Conn(t))
-	makeLanes(t, js, 3, 1<<20)
+	makeLanes(t, js, jetstream.StreamConfig{Replicas: 3})
 	lane := stream.Up(subject.Lane(userid.MustParse("u1"), lanes))
 	leader, at := c.Leader(lane)
 	if leader == nil {
@@ -151,7 +151,7 @@ func (a *again) PublishDone(_ uint32, err error) {
 func BenchmarkPublish(b *testing.B) {
 	c := servers.NATS(b)
 	js, _ := jetstream.New(c.Conn(b))
-	makeLanes(b, js, 1, 4<<30)
+	makeLanes(b, js, jetstream.StreamConfig{})
 	u := start(b, c.URL())
 	todo := make(chan struct{}, b.N)
 	for range b.N {
@@ -177,7 +177,7 @@ func TestSlowLaneHoldsUpNoOther(t *testing.T) {
 	c := servers.NATS(t)
 	nc := c.Conn(t)
 	js, _ := jetstream.New(nc)
-	makeLanes(t, js, 1, 1<<20)
+	makeLanes(t, js, jetstream.StreamConfig{})
 	const slow = 0
 	if err := js.DeleteStream(t.Context(), stream.Up(slow)); err != nil {
 		t.Fatal(err)
