@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -219,6 +220,7 @@ func TestHeartbeatAndDeadPeer(t *testing.T) {
 			}
 			p.send(protocol.Message{MsgType: protocol.Heartbeat, Resume: fmt.Sprint("h", i)})
 		}
+		synctest.Wait() // the last answer is on its way through the client
 		if tok := r.c.State().Resume; tok != "h2" {
 			t.Errorf("token %q, want that of the last answer", tok)
 		}
