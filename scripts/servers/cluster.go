@@ -71,37 +71,39 @@ func (c *NATSCluster) start(t testing.TB, i int) *NATSServer {
 	return n
 }
 
-// Await waits until the nodes that run know each other and a leader. The server has no
-// signal for it.
+// Await waits until the nodes that run are one cluster. The server has no signal for it.
 func (c *NATSCluster) Await(t testing.TB) {
 	t.Helper()
-	for end := time.Now().Add(readyTimeout); !c.ready(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(readyTimeout); !Clustered(c.Nodes); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("the cluster of nats-servers has no leader")
+			t.Fatal("the nats-servers are no cluster")
 		}
 	}
 }
 
-func (c *NATSCluster) ready() bool {
-	up, led, current := 0, 0, 0
-	for _, n := range c.Nodes {
+// Clustered reports whether those of the nodes that run know each other and follow one
+// leader, and it has heard of each what it has room for: before, it places no stream there.
+func Clustered(nodes []*NATSServer) bool {
+	up, led, current, placeable := 0, 0, 0, 0
+	for _, n := range nodes {
 		if n.srv == nil {
 			continue
 		}
 		up++
 		if n.srv.JetStreamIsLeader() {
 			led++
+			placeable = len(n.srv.JetStreamClusterPeers())
 		}
 		if n.srv.JetStreamIsCurrent() {
 			current++
 		}
 	}
-	for _, n := range c.Nodes {
+	for _, n := range nodes {
 		if n.srv != nil && n.srv.NumRoutes() < up-1 {
 			return false
 		}
 	}
-	return led == 1 && current == up
+	return led == 1 && current == up && placeable == up
 }
 
 // Leader returns the node that leads a stream, and its index, or nil and -1.

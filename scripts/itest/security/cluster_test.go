@@ -142,24 +142,13 @@ func (c *cluster) start(i int, routes ...string) *servers.NATSServer {
 	return s
 }
 
-// awaitLeader waits until JetStream has a leader that all nodes follow.
+// awaitLeader waits until JetStream can place streams on all nodes.
 func (c *cluster) awaitLeader() {
 	c.t.Helper()
 	if len(c.nodes) == 1 {
 		return
 	}
-	eventually(c.t, "the nodes have a leader", func() bool {
-		led, current := 0, 0
-		for _, n := range c.nodes {
-			if n.Server().JetStreamIsLeader() {
-				led++
-			}
-			if n.Server().JetStreamIsCurrent() {
-				current++
-			}
-		}
-		return led == 1 && current == len(c.nodes)
-	})
+	eventually(c.t, "the nodes are a cluster", func() bool { return servers.Clustered(c.nodes) })
 }
 
 // url is the NATS_URL of clients.
