@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"strconv"
 	"sync"
@@ -40,6 +41,10 @@ func TestMain(m *testing.M) {
 
 // ttl is the pin's and the lease's in these tests: short, so that they are quick.
 const ttl = time.Second
+
+// longTTL is for tests in which nobody may wait for one to end: what a slow machine takes is
+// far from it.
+const longTTL = 10 * time.Second
 
 // system is one nats-server with its streams, and what the test sees of it.
 type system struct {
@@ -203,6 +208,13 @@ func (p *sender) trickle() (stop func()) {
 	return func() { close(quit); <-done }
 }
 
+// soFar returns the number of each user's last frame.
+func (p *sender) soFar() map[userid.ID]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.sent)
+}
+
 func (p *sender) total() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -254,6 +266,18 @@ func (st *store) count() (stored, twice int) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return st.stored, st.twice
+}
+
+// has reports whether each user's frames up to these are stored.
+func (st *store) has(last map[userid.ID]int) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for id, n := range last {
+		if st.last[id] < n {
+			return false
+		}
+	}
+	return true
 }
 
 // await waits until n frames are stored.

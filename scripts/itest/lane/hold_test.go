@@ -201,7 +201,7 @@ func TestTheLargestIsDead(t *testing.T) {
 // A stop lets the batch at work end, gives up one that cannot, and leaves the lane
 // clean: the next owner works whole batches.
 func TestStopReleasesCleanly(t *testing.T) {
-	s := newSystem(t, streams.Layout{Lanes: 1})
+	s := newSystem(t, streams.Layout{Lanes: 1, PinnedTTL: longTTL, LeaseTTL: longTTL})
 	st := newStore()
 	taken := make(chan struct{}, 100)
 	w1 := s.start("w1", &business{st: st, do: func(context.Context, envelope.Event) error {
@@ -220,7 +220,7 @@ func TestStopReleasesCleanly(t *testing.T) {
 	began = time.Now()
 	s.start("w2", b2)
 	st.await(s, p.total())
-	if d := time.Since(began); d > ttl/2 {
+	if d := time.Since(began); d > longTTL/2 {
 		t.Errorf("the next owner needed %v", d)
 	}
 	s.emptied()

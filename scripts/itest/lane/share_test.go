@@ -72,7 +72,7 @@ func TestOnlyALaneThatAnswersIsOwned(t *testing.T) {
 // Workers come and go gracefully under load: nothing is lost, nothing waits for a
 // pin or a lease to end, and nobody works one message at a time.
 func TestWorkersComeAndGo(t *testing.T) {
-	s := newSystem(t, streams.Layout{Lanes: 4})
+	s := newSystem(t, streams.Layout{Lanes: 4, PinnedTTL: longTTL, LeaseTTL: longTTL})
 	st := newStore()
 	p := s.sender(users(4)...)
 	stop := p.trickle()
@@ -89,9 +89,11 @@ func TestWorkersComeAndGo(t *testing.T) {
 	more(100)
 	w1.stop()
 	began := time.Now()
-	eventually(s, "all lanes", func() bool { return w2.metric(t, owned) == 4 })
-	if d := time.Since(began); d > ttl/2 {
-		t.Errorf("lanes of a worker that left are wanted after %v", d)
+	p.send(1)
+	sent := p.soFar()
+	eventually(s, "all lanes are worked", func() bool { return st.has(sent) })
+	if d := time.Since(began); d > longTTL/2 {
+		t.Errorf("lanes of a worker that left are worked after %v", d)
 	}
 	more(400)
 	b3 := &business{st: st}

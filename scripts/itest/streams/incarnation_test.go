@@ -127,7 +127,9 @@ func TestIncarnationOfAReplicatedLane(t *testing.T) {
 			t.Fatal(err)
 		}
 		for {
-			i, err := s.Info(ctx)
+			asked, cancel := context.WithTimeout(ctx, time.Second) // what a leader owes that steps down does not come
+			i, err := s.Info(asked)
+			cancel()
 			if err == nil && i.Cluster.Leader != "" && i.Cluster.Leader != before {
 				break
 			}
@@ -141,7 +143,10 @@ func TestIncarnationOfAReplicatedLane(t *testing.T) {
 func back(ctx context.Context, t *testing.T, js jetstream.JetStream) {
 	t.Helper()
 	for {
-		if _, err := js.Consumer(ctx, stream.Up(0), stream.Consumer); err == nil {
+		asked, cancel := context.WithTimeout(ctx, time.Second)
+		_, err := js.Consumer(asked, stream.Up(0), stream.Consumer)
+		cancel()
+		if err == nil {
 			return
 		}
 		pause(ctx, t)
