@@ -359,10 +359,17 @@ func (s *system) emptied() {
 	s.t.Helper()
 	for n := range s.layout.Lanes {
 		eventually(s, "lane "+strconv.Itoa(n)+" is empty", func() bool {
-			st, err := s.js.Stream(s.ctx, stream.Up(n))
+			st, err := s.stream(stream.Up(n))
 			return err == nil && st.CachedInfo().State.Msgs == 0
 		})
 	}
+}
+
+// stream asks about a stream. What a leader owes that was killed does not come.
+func (s *system) stream(name string) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, 2*time.Second)
+	defer cancel()
+	return s.js.Stream(ctx, name)
 }
 
 // dead waits for n messages in the dead stream and returns them.
@@ -371,7 +378,7 @@ func (s *system) dead(n int) []*jetstream.RawStreamMsg {
 	var st jetstream.Stream
 	eventually(s, strconv.Itoa(n)+" dead messages", func() bool {
 		var err error
-		st, err = s.js.Stream(s.ctx, stream.Dead)
+		st, err = s.stream(stream.Dead)
 		return err == nil && st.CachedInfo().State.Msgs >= uint64(n)
 	})
 	var msgs []*jetstream.RawStreamMsg
