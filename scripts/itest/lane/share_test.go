@@ -69,8 +69,8 @@ func TestOnlyALaneThatAnswersIsOwned(t *testing.T) {
 	}
 }
 
-// Workers come and go gracefully under load: nothing is lost, nothing waits for a
-// pin or a lease to end, and nobody works one message at a time.
+// Workers come and go gracefully under load: nothing is lost, and nothing waits for a pin
+// or a lease to end.
 func TestWorkersComeAndGo(t *testing.T) {
 	s := newSystem(t, streams.Layout{Lanes: 4, PinnedTTL: longTTL, LeaseTTL: longTTL})
 	st := newStore()
@@ -96,8 +96,7 @@ func TestWorkersComeAndGo(t *testing.T) {
 		t.Errorf("lanes of a worker that left are worked after %v", d)
 	}
 	more(400)
-	b3 := &business{st: st}
-	w3 := s.start("w3", b3)
+	w3 := s.start("w3", &business{st: st})
 	eventually(s, "two lanes each", func() bool { return w3.metric(t, owned) == 2 && w2.metric(t, owned) == 2 })
 	more(100)
 	stop()
